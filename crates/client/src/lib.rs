@@ -1,0 +1,1 @@
+//! A small Kafka client for Ottla's own commands.

@@ -1,0 +1,1 @@
+//! The broker without a wire: topics, groups, transactions, exchanges, queues.

@@ -1,0 +1,49 @@
+//! The disk as the store sees it. [`FileDisk`] is the product's only use of `std::fs`; the
+//! simulator's disk forgets, tears, reorders and fails.
+//!
+//! Paths are relative to the data directory, with `/` between the parts. The contract is the weakest
+//! that real file systems keep: bytes written are durable only after [`DiskFile::sync`] of that file
+//! returned, a created, renamed or removed name only after [`Disk::sync_dir`] of its directory, and
+//! what is not yet durable may persist in any order, in part, torn at 512 bytes, or not at all.
+
+use std::fmt::Debug;
+use std::io;
+use std::sync::Arc;
+
+/// A directory tree that belongs to one store.
+pub trait Disk: Debug + Send + Sync {
+    /// Makes the directory `path` and its parents; no error if it exists.
+    fn create_dir(&self, path: &str) -> io::Result<()>;
+    /// Creates the file `path` for reading and writing; an error if the name exists.
+    fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>>;
+    /// Opens the existing file `path` for reading and writing.
+    fn open(&self, path: &str) -> io::Result<Arc<dyn DiskFile>>;
+    /// Opens the existing file `path` for reading.
+    fn open_read(&self, path: &str) -> io::Result<Arc<dyn DiskFile>>;
+    /// The names in directory `path`, sorted; a missing directory is an error of kind `NotFound`.
+    fn list(&self, path: &str) -> io::Result<Vec<String>>;
+    /// Gives `from` the name `to`, replacing what had it.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes the file `path`.
+    fn remove(&self, path: &str) -> io::Result<()>;
+    /// Removes the empty directory `path`.
+    fn remove_dir(&self, path: &str) -> io::Result<()>;
+    /// Makes the names in directory `path` durable.
+    fn sync_dir(&self, path: &str) -> io::Result<()>;
+    /// Bytes that can still be written before the disk is full.
+    fn free_bytes(&self) -> io::Result<u64>;
+}
+
+/// An open file. All positions are given, so one handle serves any number of readers.
+pub trait DiskFile: Debug + Send + Sync {
+    /// Reads at most `buffer.len()` bytes at `position`; 0 at the end of the file.
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
+    /// Writes all parts, one after another, from `position` on.
+    fn write_at(&self, parts: &[io::IoSlice<'_>], position: u64) -> io::Result<()>;
+    /// Makes the file's bytes and length durable (`fdatasync`). Never retried after an error.
+    fn sync(&self) -> io::Result<()>;
+    /// The length of the file in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Cuts or extends the file to `len` bytes; what is added reads as zeros.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+}

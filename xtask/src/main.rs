@@ -1,0 +1,3 @@
+//! Automation: `cargo xtask tidy|codegen|compat|proof`.
+
+fn main() {}
