@@ -1,3 +1,40 @@
-//! Automation: `cargo xtask tidy|codegen|compat|proof`.
+//! Automation of this repository: `cargo xtask tidy`.
 
-fn main() {}
+use std::io::Write as _;
+use std::process::ExitCode;
+
+mod root;
+mod tidy;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let command = arguments.next().unwrap_or_default();
+    let rest: Vec<String> = arguments.collect();
+    match command.as_str() {
+        "tidy" if rest.is_empty() => report_tidy(),
+        _ => usage(),
+    }
+}
+
+fn usage() -> ExitCode {
+    say("usage: cargo xtask tidy   checks the rules of docs/style.md section 3");
+    ExitCode::from(64)
+}
+
+fn report_tidy() -> ExitCode {
+    let findings = tidy::check(&root::folder());
+    for finding in &findings {
+        say(&finding.to_string());
+    }
+    if findings.is_empty() {
+        say("tidy: ok");
+        return ExitCode::SUCCESS;
+    }
+    say(&format!("tidy: {} findings", findings.len()));
+    ExitCode::FAILURE
+}
+
+/// Prints a line; a reader that has gone away is no error of ours.
+fn say(line: &str) {
+    writeln!(std::io::stdout(), "{line}").ok();
+}
