@@ -5,3 +5,5 @@
 //! a pure machine: `apply(command, now) -> effects`.
 
 pub mod clock;
+pub mod exchange;
+pub mod value;
