@@ -1,8 +1,9 @@
-//! Automation of this repository: `cargo xtask tidy`.
+//! Automation of this repository: `cargo xtask tidy|compat`.
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
+mod compat;
 mod root;
 mod tidy;
 
@@ -12,12 +13,14 @@ fn main() -> ExitCode {
     let rest: Vec<String> = arguments.collect();
     match command.as_str() {
         "tidy" if rest.is_empty() => report_tidy(),
+        "compat" => compat::run(&rest),
         _ => usage(),
     }
 }
 
 fn usage() -> ExitCode {
-    say("usage: cargo xtask tidy   checks the rules of docs/style.md section 3");
+    say("usage: cargo xtask tidy                    checks the rules of docs/style.md section 3");
+    say("       cargo xtask compat [--only NAME]…   runs foreign programs and real brokers");
     ExitCode::from(64)
 }
 
