@@ -1,9 +1,9 @@
-//! Automation of this repository: `cargo xtask tidy|compat`.
+//! Automation of this repository: `cargo xtask tidy`.
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
-mod compat;
+mod codegen;
 mod root;
 mod tidy;
 
@@ -13,14 +13,24 @@ fn main() -> ExitCode {
     let rest: Vec<String> = arguments.collect();
     match command.as_str() {
         "tidy" if rest.is_empty() => report_tidy(),
-        "compat" => compat::run(&rest),
+        "codegen" if rest.is_empty() => report_codegen(),
         _ => usage(),
     }
 }
 
+fn report_codegen() -> ExitCode {
+    match codegen::run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("codegen: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
 fn usage() -> ExitCode {
-    say("usage: cargo xtask tidy                    checks the rules of docs/style.md section 3");
-    say("       cargo xtask compat [--only NAME]…   runs foreign programs and real brokers");
+    say("usage: cargo xtask tidy      checks the rules of docs/style.md section 3");
+    say("       cargo xtask codegen   writes the Kafka messages from their tables");
     ExitCode::from(64)
 }
 

@@ -5,5 +5,3 @@
 //! a pure machine: `apply(command, now) -> effects`.
 
 pub mod clock;
-pub mod exchange;
-pub mod value;
