@@ -5,3 +5,4 @@
 //! a pure machine: `apply(command, now) -> effects`.
 
 pub mod clock;
+pub mod group;
