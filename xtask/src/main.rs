@@ -1,9 +1,10 @@
-//! Automation of this repository: `cargo xtask tidy`.
+//! Automation of this repository: `cargo xtask tidy|compat|codegen`.
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
 mod codegen;
+mod compat;
 mod root;
 mod tidy;
 
@@ -13,6 +14,7 @@ fn main() -> ExitCode {
     let rest: Vec<String> = arguments.collect();
     match command.as_str() {
         "tidy" if rest.is_empty() => report_tidy(),
+        "compat" => compat::run(&rest),
         "codegen" if rest.is_empty() => report_codegen(),
         _ => usage(),
     }
@@ -29,8 +31,9 @@ fn report_codegen() -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    say("usage: cargo xtask tidy      checks the rules of docs/style.md section 3");
-    say("       cargo xtask codegen   writes the Kafka messages from their tables");
+    say("usage: cargo xtask tidy                    checks the rules of docs/style.md section 3");
+    say("       cargo xtask compat [--only NAME]…   runs foreign programs and real brokers");
+    say("       cargo xtask codegen                 writes the Kafka messages from their tables");
     ExitCode::from(64)
 }
 

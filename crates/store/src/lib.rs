@@ -16,11 +16,13 @@
 //! the simulator calls them step by step.
 
 pub mod batch;
+pub mod codec;
 pub mod disk;
 mod error;
 pub mod frame;
 mod ids;
 pub mod limits;
+pub mod records;
 mod store;
 
 pub use error::{Fatal, OpenError, ReadError, Refused};

@@ -1,0 +1,69 @@
+"""Ottla itself: the binary that was built, on free ports, with its data in a temporary folder."""
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from . import cache, process
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def binary():
+    """The program under test: OTTLA, or the release build of this repository."""
+    path = Path(os.environ.get("OTTLA") or ROOT / "target/release/ottla")
+    if not path.exists():
+        raise cache.Missing(f"{path} is missing: cargo build --release -p ottla-cli, or set OTTLA to a binary")
+    return path
+
+
+class Ottla:
+    """`with Ottla() as broker:` starts it; a restart keeps data and ports."""
+
+    name = "Ottla"
+
+    def __init__(self, *flags):
+        self.flags = flags
+
+    def __enter__(self):
+        self.home = tempfile.TemporaryDirectory(prefix="ottla-data-")
+        self.kafka = self.amqp = "127.0.0.1:0"
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def start(self):
+        ready = Path(self.home.name) / "ready.json"
+        ready.unlink(missing_ok=True)
+        self.server = process.Server(self.name, [
+            binary(), "serve", "--data", f"{self.home.name}/data", "--kafka", self.kafka, "--amqp", self.amqp,
+            "--http", "off", "--ready-file", ready, *self.flags], f"{self.home.name}/log")
+        self.server.wait_until(lambda: _complete(ready), 30)
+        bound = json.loads(ready.read_text())
+        self.kafka, self.amqp = (_address(bound[name]) for name in ("kafka", "amqp"))
+
+    def kill(self):
+        self.server.kill()
+
+    def env(self):
+        return {"KAFKA": self.kafka, "AMQP": f"amqp://guest:guest@{self.amqp}/"}
+
+    def __exit__(self, *_):
+        if hasattr(self, "server"):
+            self.server.stop()
+        self.home.cleanup()
+
+
+def _complete(ready):
+    try:
+        return isinstance(json.loads(ready.read_text()), dict)
+    except ValueError:
+        return False  # being written
+
+
+def _address(bound):
+    """The first address of a listener: the ready file may name one or several."""
+    return bound if isinstance(bound, str) else bound[0]

@@ -1,0 +1,70 @@
+"""Which tests run against which system: `python3 -m rig.suites NAME…`, all of them without a name."""
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from . import cache, process
+from .control import Control
+from .kafka import Kafka
+from .ottla import Ottla
+from .rabbitmq import RabbitMQ
+
+TESTS = Path(__file__).resolve().parents[1]
+KAFKA = ["test_confluent_kafka.py", "test_aiokafka.py", "test_restart.py::test_records_and_committed_offsets_survive"]
+AMQP = ["test_pika.py", "test_aio_pika.py", "test_restart.py::test_durable_survives_and_transient_does_not"]
+
+
+def acceptance(system, tests):
+    """The acceptance tests against a system; restarts are real."""
+    python = cache.python(TESTS / "acceptance/requirements.txt")
+    with system as broker, Control(broker) as control:
+        print(f"# {broker.name}: {broker.env()}", flush=True)
+        env = {**os.environ, **broker.env(), "RESTART": control.command(), "PYTHONPATH": str(TESTS)}
+        command = [python, "-m", "pytest", "-q", "-rfEs", "-p", "no:cacheprovider", "--durations=5",
+                   *os.environ.get("PYTEST_ADDOPTS_RIG", "").split(), *tests]
+        code = subprocess.run(command, cwd=TESTS / "acceptance", env=env, stdin=subprocess.DEVNULL).returncode
+        if code != 0:
+            print(f"# the end of the log of {broker.name}\n{_log(broker)}", flush=True)
+        return code
+
+
+def _log(broker):
+    servers = getattr(broker, "servers", None) or [broker.server]
+    return servers[-1].tail()
+
+
+SUITES = {
+    "acceptance-ottla-kafka": lambda: acceptance(Ottla(), KAFKA),
+    "acceptance-ottla-amqp": lambda: acceptance(Ottla(), AMQP),
+    "acceptance-kafka": lambda: acceptance(Kafka(), KAFKA),
+    "acceptance-rabbitmq-4.0": lambda: acceptance(RabbitMQ("trixie"), AMQP),
+    "acceptance-rabbitmq-4.3": lambda: acceptance(RabbitMQ("forky"), AMQP),
+}
+
+
+def main(names):
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # unwinds: brokers are stopped
+    unknown = [name for name in names if name not in SUITES]
+    if unknown:
+        sys.exit(f"no suite {', '.join(unknown)}; there are {', '.join(SUITES)}")
+    broken = 0
+    for name in names or SUITES:
+        start = time.monotonic()
+        try:
+            code = SUITES[name]()
+        except cache.Missing as missing:
+            print(f"{name}: {missing}", flush=True)
+            code = cache.UNAVAILABLE
+        except process.NotReady as error:
+            print(f"{name}: {error}", flush=True)
+            code = 1
+        print(f"# {name}: {'ok' if code == 0 else f'FAILED ({code})'}, {time.monotonic() - start:.0f} s", flush=True)
+        broken = broken or code
+    return broken
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
