@@ -19,13 +19,19 @@ pub mod batch;
 pub mod codec;
 pub mod disk;
 mod error;
+mod files;
 pub mod frame;
 mod ids;
+pub mod index;
 pub mod limits;
+#[cfg(test)]
+mod mem_disk;
 pub mod records;
+pub mod segment;
 mod store;
 
 pub use error::{Fatal, OpenError, ReadError, Refused};
+pub use files::FileError;
 pub use ids::{LeaderEpoch, Lsn, Offset, StreamId};
 pub use store::{
     Batches, Durability, Extent, Options, Purpose, ReadLimit, Replay, ReplayFact, ReplayItem,
