@@ -6,4 +6,3 @@
 
 pub mod clock;
 pub mod group;
-pub mod txn;

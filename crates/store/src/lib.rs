@@ -15,25 +15,35 @@
 //! The roles are plain functions; whoever embeds the store calls them from threads of its own, and
 //! the simulator calls them step by step.
 
+mod admission;
+mod append;
 pub mod batch;
 pub mod codec;
+mod core;
 pub mod disk;
 mod error;
-mod files;
 pub mod frame;
+mod garbage;
 mod ids;
-pub mod index;
+mod keeper;
 pub mod limits;
-#[cfg(test)]
-mod mem_disk;
+mod manifest;
+mod messages;
+mod options;
+mod reading;
 pub mod records;
-pub mod segment;
+mod recovery;
+mod state;
 mod store;
+mod streams;
+mod wal;
+mod young;
 
+pub use admission::Reservation;
 pub use error::{Fatal, OpenError, ReadError, Refused};
-pub use files::FileError;
 pub use ids::{LeaderEpoch, Lsn, Offset, StreamId};
-pub use store::{
-    Batches, Durability, Extent, Options, Purpose, ReadLimit, Replay, ReplayFact, ReplayItem,
-    Reservation, State, Store,
-};
+pub use options::{Durability, Options};
+pub use reading::{Batches, ReadLimit};
+pub use state::{Damage, DurableObserver, Purpose, Replay, ReplayFact, ReplayItem, State};
+pub use store::{Extent, Store};
+pub use streams::SegmentMeta;

@@ -1,59 +1,24 @@
 //! The store: its face to the engine.
 
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::admission::Reservation;
+use crate::core::Core;
 use crate::disk::Disk;
-use crate::frame::{Appended, Frame};
+use crate::frame::{Appended, Frame, StreamKind};
+use crate::keeper::Keeper;
+use crate::limits::{FRAME_BYTES_MAX, FRAME_ITEMS_MAX};
+use crate::options::Options;
+use crate::reading::{Batches, Depth, ReadLimit};
+use crate::recovery;
+use crate::state::{Damage, DurableObserver, Purpose, Replay, State};
+use crate::streams::{SegmentMeta, Stream};
+use crate::wal::layout::ITEM_HEADER_BYTES;
 use crate::{Fatal, Lsn, Offset, OpenError, ReadError, Refused, StreamId};
-
-/// How a store behaves.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Whether acknowledgement waits for the disk.
-    pub durability: Durability,
-    /// Bytes of a WAL segment; the first one is smaller.
-    pub wal_segment_bytes: u64,
-    /// Bytes the WAL may hold before the oldest stride is retired.
-    pub wal_window_bytes: u64,
-    /// Young batches and messages there may be before the oldest stride is retired.
-    pub wal_window_entries: usize,
-    /// Bytes of recent groups kept in memory for readers.
-    pub cache_bytes: usize,
-    /// Bytes that may be staged and not yet synced.
-    pub unsynced_bytes_max: usize,
-    /// Bytes of disk always left free for facts that free space.
-    pub disk_reserve_bytes: u64,
-    /// Seeds generations of WAL segments; differs at each start.
-    pub seed: u64,
-}
-
-/// When a fact counts as durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// Once the WAL was synced past it.
-    Sync,
-    /// Once it was written: never synced. Survives the process, not the machine.
-    Os,
-}
-
-/// What a write is for, which decides whether a full disk refuses it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    /// Adds data.
-    Grow,
-    /// Frees or settles: acks, offset commits, deletes. Taken from the reserve when the disk is full.
-    Shrink,
-}
-
-/// Room for one frame, taken before any state changes.
-#[derive(Debug)]
-#[must_use]
-pub struct Reservation {
-    // private: bytes
-}
 
 /// What a partition holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,109 +33,225 @@ pub struct Extent {
     pub changed: Lsn,
 }
 
-/// How much a read may bring.
-#[derive(Clone, Copy, Debug)]
-pub struct ReadLimit {
-    /// Batches starting at or above this offset are left out (high watermark or last stable offset).
-    pub end: Offset,
-    /// Bytes to bring at most; the first batch comes whole even if it is larger (KIP-74).
-    pub bytes_max: usize,
-}
-
-/// Batches as they were appended, stamped, in offset order, each whole.
-#[derive(Clone, Debug, Default)]
-pub struct Batches {
-    /// One or more batches each; to be written one after the other.
-    pub pieces: Vec<Bytes>,
-    /// The sum of their lengths.
-    pub bytes: usize,
-}
-
-/// The engine's own state, for snapshots and for the decision what is still alive.
-pub trait State {
-    /// Hands every object of the engine to `sink`, each under its own lock: key, place of its newest
-    /// fact (`applied`), bytes.
-    fn snapshot(&self, sink: &mut dyn FnMut(&[u8], Lsn, &[u8]));
-    /// Whether `queue` still holds the message at `message`.
-    fn holds(&self, queue: StreamId, message: Lsn) -> bool;
-}
-
-/// Receives what recovery finds: first every object of the snapshot, then every frame above it.
-pub trait Replay {
-    /// An object of the snapshot. An error refuses the start.
-    fn object(&mut self, key: &[u8], applied: Lsn, bytes: &[u8]) -> Result<(), String>;
-    /// A frame, in order. The receiver applies it to each object it touches whose `applied` is below `lsn`.
-    fn frame(&mut self, lsn: Lsn, items: &[ReplayItem<'_>]) -> Result<(), String>;
-}
-
-/// One fact of a recovered frame.
-#[derive(Clone, Debug)]
-pub struct ReplayItem<'a> {
-    /// Its place.
-    pub lsn: Lsn,
-    /// What it says.
-    pub fact: ReplayFact<'a>,
-}
-
-/// What a recovered item says.
-#[derive(Clone, Debug)]
-pub enum ReplayFact<'a> {
-    /// See [`Item::Create`](crate::frame::Item::Create).
-    Create(StreamId, crate::frame::StreamKind),
-    /// See [`Item::Delete`](crate::frame::Item::Delete).
-    Delete(StreamId),
-    /// See [`Item::Trim`](crate::frame::Item::Trim).
-    Trim(StreamId, Offset),
-    /// See [`Item::Batch`](crate::frame::Item::Batch): the header, stamped, and the length of the whole.
-    Batch(StreamId, crate::batch::BatchHeader),
-    /// See [`Item::Message`](crate::frame::Item::Message).
-    Message(Vec<StreamId>, &'a [u8]),
-    /// See [`Item::Settle`](crate::frame::Item::Settle).
-    Settle(StreamId, Vec<Lsn>),
-    /// See [`Item::State`](crate::frame::Item::State).
-    State(&'a [u8]),
-}
-
 /// A durable log. Cheap to share behind an [`Arc`]; every method takes `&self`.
-#[derive(Debug)]
-pub struct Store {}
+///
+/// Locks, outermost first: the caller's own; partitions by ascending id; the table of streams; the
+/// garbage list; the staging lock. Every other lock is a leaf. None is held across a copy, a CRC or
+/// a system call, except those of a role against itself.
+pub struct Store {
+    core: Core,
+    keeper: Keeper,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("durable", &self.durable())
+            .field("end", &self.end())
+            .finish_non_exhaustive()
+    }
+}
 
 impl Store {
     /// Recovers what the disk holds, or starts empty. The only way to start: there is no clean shutdown.
-    pub fn open(disk: Arc<dyn Disk>, options: Options, replay: &mut dyn Replay) -> Result<Self, OpenError>;
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        options: Options,
+        replay: &mut dyn Replay,
+    ) -> Result<Self, OpenError> {
+        let (core, keeper) = recovery::open(disk, options, replay)?;
+        Ok(Self { core, keeper })
+    }
+
     /// A stream id that was never used.
-    pub fn new_stream_id(&self) -> StreamId;
+    pub fn new_stream_id(&self) -> StreamId {
+        self.core.streams.new_id()
+    }
+
+    /// What kind of stream `stream` is; `None` if it does not exist.
+    pub fn stream_kind(&self, stream: StreamId) -> Option<StreamKind> {
+        match self.core.streams.get(stream)? {
+            Stream::Partition(_) => Some(StreamKind::Partition),
+            Stream::Queue => Some(StreamKind::Queue),
+        }
+    }
+
+    /// Every stream that exists, by ascending id.
+    pub fn streams(&self) -> Vec<(StreamId, StreamKind)> {
+        let kind = |stream| match stream {
+            Stream::Partition(_) => StreamKind::Partition,
+            Stream::Queue => StreamKind::Queue,
+        };
+        self.core.streams.all().into_iter().map(|(id, stream)| (id, kind(stream))).collect()
+    }
+
     /// Takes room for a frame with `payload_bytes` of batches, bodies and state in `items` items.
-    pub fn reserve(&self, purpose: Purpose, items: usize, payload_bytes: usize) -> Result<Reservation, Refused>;
+    /// Count 8 bytes for each further queue of a message and for each settled message.
+    pub fn reserve(
+        &self,
+        purpose: Purpose,
+        items: usize,
+        payload_bytes: usize,
+    ) -> Result<Reservation, Refused> {
+        if self.core.wal.is_poisoned() {
+            return Err(Refused::Poisoned);
+        }
+        if items > FRAME_ITEMS_MAX || payload_bytes > FRAME_BYTES_MAX {
+            return Err(Refused::TooLarge);
+        }
+        self.core.admission.take(purpose, payload_bytes + items * ITEM_HEADER_BYTES)
+    }
+
     /// Appends a frame and returns its place. Never fails and never waits for the disk: after the
     /// reservation only a fatal error of the log can stop it, and then no reply is ever released.
     /// Callers that need several streams consistent hold their own locks around this call; offset
     /// order is LSN order in every stream.
-    pub fn append(&self, reservation: Reservation, frame: Frame) -> Appended;
-    /// Everything below this place is durable.
-    pub fn durable(&self) -> Lsn;
-    /// The place the next frame will have at the earliest: above every fact appended so far.
-    pub fn end(&self) -> Lsn;
-    /// What a partition holds; `None` if the stream does not exist.
-    pub fn extent(&self, partition: StreamId) -> Option<Extent>;
-    /// Reads batches from the one that contains `from` on. Durable batches only.
-    pub fn read(&self, partition: StreamId, from: Offset, limit: ReadLimit) -> Result<Batches, ReadError>;
-    /// As `read`, from memory alone: `None` when the disk would have to be read.
-    pub fn read_cached(&self, partition: StreamId, from: Offset, limit: ReadLimit) -> Result<Option<Batches>, ReadError>;
-    /// The first batch (whole) whose largest timestamp is at or above `timestamp_ms`.
-    pub fn find_timestamp(&self, partition: StreamId, timestamp_ms: i64) -> Result<Option<Bytes>, ReadError>;
-    /// The batch with the largest timestamp (ListOffsets -3).
-    pub fn max_timestamp(&self, partition: StreamId) -> Result<Option<Bytes>, ReadError>;
-    /// Bytes of a partition on disk and in the WAL.
-    pub fn size(&self, partition: StreamId) -> u64;
-    /// The body of a message.
-    pub fn message(&self, message: Lsn) -> Result<Bytes, ReadError>;
+    ///
+    /// # Panics
+    /// If the frame is empty or far larger than was reserved.
+    pub fn append(&self, reservation: Reservation, frame: Frame) -> Appended {
+        self.core.append(reservation, &frame)
+    }
 
-    // Roles.
-    /// Writes and syncs what is staged; `Ok(None)` if there was nothing. The log role calls it in a loop.
-    pub fn commit(&self) -> Result<Option<Lsn>, Fatal>;
+    /// Everything below this place is durable.
+    pub fn durable(&self) -> Lsn {
+        self.core.durable()
+    }
+
+    /// The place the next frame will have at the earliest: above every fact appended so far.
+    pub fn end(&self) -> Lsn {
+        Lsn(self.core.wal.staging.end())
+    }
+
+    /// Below this everything is retired: out of the WAL, in segments, old logs and snapshots.
+    pub fn floor(&self) -> Lsn {
+        Lsn(self.core.floor.load(std::sync::atomic::Ordering::Acquire))
+    }
+
+    /// What a partition holds; `None` if the stream does not exist.
+    pub fn extent(&self, partition: StreamId) -> Option<Extent> {
+        let durable = self.core.durable();
+        let partition = self.core.streams.partition(partition)?;
+        let state = partition.lock();
+        Some(Extent {
+            start: state.start,
+            durable_end: state.durable_end(durable),
+            end: state.end,
+            changed: state.changed,
+        })
+    }
+
+    /// Reads batches from the one that contains `from` on. Durable batches only.
+    pub fn read(
+        &self,
+        partition: StreamId,
+        from: Offset,
+        limit: ReadLimit,
+    ) -> Result<Batches, ReadError> {
+        let read = self.core.read_batches(partition, from, limit, Depth::Disk)?;
+        Ok(read.unwrap_or_default())
+    }
+
+    /// As `read`, from memory alone: `None` when the disk would have to be read.
+    pub fn read_cached(
+        &self,
+        partition: StreamId,
+        from: Offset,
+        limit: ReadLimit,
+    ) -> Result<Option<Batches>, ReadError> {
+        self.core.read_batches(partition, from, limit, Depth::Memory)
+    }
+
+    /// The first batch (whole) whose largest timestamp is at or above `timestamp_ms`.
+    pub fn find_timestamp(
+        &self,
+        partition: StreamId,
+        timestamp_ms: i64,
+    ) -> Result<Option<Bytes>, ReadError> {
+        self.core.find_timestamp(partition, timestamp_ms)
+    }
+
+    /// The batch with the largest timestamp (ListOffsets -3).
+    pub fn max_timestamp(&self, partition: StreamId) -> Result<Option<Bytes>, ReadError> {
+        self.core.max_timestamp(partition)
+    }
+
+    /// Bytes of a partition on disk and in the WAL; 0 if it does not exist.
+    pub fn size(&self, partition: StreamId) -> u64 {
+        self.core.streams.partition(partition).map_or(0, |partition| {
+            let state = partition.lock();
+            state.segments.iter().map(|segment| segment.bytes).sum::<u64>() + state.young.bytes()
+        })
+    }
+
+    /// The partition's files below the WAL, oldest first: what retention decides by. To drop a
+    /// segment and all before it, append a `Trim` to its `next`.
+    pub fn segments(&self, partition: StreamId) -> Arc<Vec<SegmentMeta>> {
+        let partition = self.core.streams.partition(partition);
+        partition.map(|partition| Arc::clone(&partition.lock().segments)).unwrap_or_default()
+    }
+
+    /// The body of a message.
+    pub fn message(&self, message: Lsn) -> Result<Bytes, ReadError> {
+        self.core.message(message)
+    }
+
+    /// What was found damaged since the start, the start included.
+    pub fn damage(&self) -> Vec<Damage> {
+        self.core.damage.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Who is told after each sync; the first caller wins.
+    pub fn observe(&self, observer: Box<dyn DurableObserver>) {
+        drop(self.core.observer.set(observer));
+    }
+
+    /// Blocks until the fact at `lsn` is durable; `false` if the log failed or was stopped before.
+    /// For embedded use and tests: servers use [`observe`](Self::observe).
+    pub fn wait(&self, lsn: Lsn) -> bool {
+        self.core.wal.wait(lsn.0 + 1)
+    }
+
+    /// Bytes staged or reserved and not yet synced.
+    pub fn unsynced_bytes(&self) -> usize {
+        self.core.admission.unsynced()
+    }
+
+    /// Writes and syncs what is staged; `Ok(None)` if there was nothing. The log role calls it in a loop:
+    /// `while !store.is_stopping() { if store.commit()?.is_none() { store.park(idle) } }`.
+    pub fn commit(&self) -> Result<Option<Lsn>, Fatal> {
+        let Some(committed) = self.core.wal.commit()? else { return Ok(None) };
+        self.core.admission.synced(committed.staged_bytes, committed.written_bytes);
+        let durable = Lsn(committed.durable);
+        if let Some(observer) = self.core.observer.get() {
+            observer.durable(durable, &committed.partitions);
+        }
+        Ok(Some(durable))
+    }
+
     /// Waits until something is staged, the WAL has been idle for `idle` with an unproven last group, or `stop` was called.
-    pub fn park(&self, idle: Duration);
+    pub fn park(&self, idle: Duration) {
+        self.core.wal.staging.park(idle);
+    }
+
+    /// What `park` does when its time is up: the next `commit` writes an empty group if the last one
+    /// holds frames and nothing is staged (store.md rule 1).
+    pub fn prove(&self) {
+        self.core.wal.staging.prove();
+    }
+
+    /// Wakes the parked log role and everyone in `wait`, for good.
+    pub fn stop(&self) {
+        self.core.wal.stop();
+    }
+
+    /// Whether `stop` was called. The log role ends once this holds and `commit` finds nothing.
+    pub fn is_stopping(&self) -> bool {
+        self.core.wal.staging.is_stopping()
+    }
+
     /// One bounded piece of retiring, snapshotting, recycling, removing. `Ok(false)`: nothing to do.
-    pub fn keep(&self, state: &dyn State) -> Result<bool, Fatal>;
+    pub fn keep(&self, state: &dyn State) -> Result<bool, Fatal> {
+        self.keeper.step(&self.core, state)
+    }
 }

@@ -4,7 +4,6 @@
 pub mod classic;
 mod effect;
 mod ids;
-pub mod offsets;
 
 pub use effect::Effect;
 pub use ids::{Generation, GroupId, InstanceId, MemberId, Ticket};

@@ -6,9 +6,13 @@
 //! returned, a created, renamed or removed name only after [`Disk::sync_dir`] of its directory, and
 //! what is not yet durable may persist in any order, in part, torn at 512 bytes, or not at all.
 
+mod file;
+
 use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
+
+pub use file::FileDisk;
 
 /// A directory tree that belongs to one store.
 pub trait Disk: Debug + Send + Sync {
@@ -46,4 +50,22 @@ pub trait DiskFile: Debug + Send + Sync {
     fn len(&self) -> io::Result<u64>;
     /// Cuts or extends the file to `len` bytes; what is added reads as zeros.
     fn set_len(&self, len: u64) -> io::Result<()>;
+}
+
+/// Fills `buffer` from `position` on; an error of kind `UnexpectedEof` if the file is shorter.
+pub(crate) fn read_exact_at(
+    file: &dyn DiskFile,
+    buffer: &mut [u8],
+    position: u64,
+) -> io::Result<()> {
+    let mut done = 0;
+    while let Some(rest) = buffer.get_mut(done..)
+        && !rest.is_empty()
+    {
+        match file.read_at(rest, position + done as u64)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            read => done += read,
+        }
+    }
+    Ok(())
 }

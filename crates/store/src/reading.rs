@@ -1,0 +1,257 @@
+//! Reads of partitions: young batches from the cache or the WAL, old ones from segments.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::batch::BatchHeader;
+use crate::core::Core;
+use crate::disk::read_exact_at;
+use crate::streams::{Partition, SegmentMeta};
+use crate::wal::layout::{ITEM_HEADER_BYTES, ItemHeader, Kind, split_message};
+use crate::young::YoungBatch;
+use crate::{Lsn, Offset, ReadError, StreamId};
+
+/// How much a read may bring.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadLimit {
+    /// Batches starting at or above this offset are left out (high watermark or last stable offset).
+    pub end: Offset,
+    /// Bytes to bring at most; the first batch comes whole even if it is larger (KIP-74).
+    pub bytes_max: usize,
+}
+
+/// Batches as they were appended, stamped, in offset order, each whole.
+#[derive(Clone, Debug, Default)]
+pub struct Batches {
+    /// One or more whole batches each; to be written one after the other.
+    pub pieces: Vec<Bytes>,
+    /// The sum of their lengths.
+    pub bytes: usize,
+}
+
+impl Batches {
+    pub(crate) fn push(&mut self, piece: Bytes) {
+        self.bytes += piece.len();
+        self.pieces.push(piece);
+    }
+}
+
+/// Where to look, decided under the partition's lock.
+enum Place {
+    Nothing,
+    Young(Vec<YoungBatch>),
+    Old(Arc<Vec<SegmentMeta>>),
+}
+
+/// Whether the disk may be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Depth {
+    Memory,
+    Disk,
+}
+
+/// A young batch that is gone from the WAL: it was retired meanwhile, look again.
+enum Fetched {
+    Whole(Bytes),
+    NotInMemory,
+    Retired,
+}
+
+impl Core {
+    pub(crate) fn read_batches(
+        &self,
+        id: StreamId,
+        from: Offset,
+        limit: ReadLimit,
+        depth: Depth,
+    ) -> Result<Option<Batches>, ReadError> {
+        let partition = self.streams.partition(id).ok_or(ReadError::UnknownStream(id))?;
+        // Each round that ends in `Retired` means that the keeper retired a whole stride meanwhile.
+        for _ in 0..ROUNDS_MAX {
+            match self.place(&partition, from, limit)? {
+                Place::Nothing => return Ok(Some(Batches::default())),
+                Place::Old(_) if depth == Depth::Memory => return Ok(None),
+                Place::Old(segments) => {
+                    return self.read_old(id, &segments, from, limit).map(Some);
+                }
+                Place::Young(batches) => match self.read_young(id, &batches, depth)? {
+                    Some(batches) => return Ok(Some(batches)),
+                    None if depth == Depth::Memory => return Ok(None),
+                    None => {}
+                },
+            }
+        }
+        Err(ReadError::Corrupt { what: format!("stream {id}: batch at {from} cannot be found") })
+    }
+
+    fn place(
+        &self,
+        partition: &Partition,
+        from: Offset,
+        limit: ReadLimit,
+    ) -> Result<Place, ReadError> {
+        let durable = self.durable();
+        let state = partition.lock();
+        if let Some(what) = &state.damaged {
+            return Err(ReadError::Corrupt { what: what.clone() });
+        }
+        let end = state.durable_end(durable);
+        if from < state.start || from > end {
+            return Err(ReadError::OutOfRange { start: state.start, end });
+        }
+        if from >= end.min(limit.end) {
+            return Ok(Place::Nothing);
+        }
+        if from < state.retired_end {
+            return Ok(Place::Old(Arc::clone(&state.segments)));
+        }
+        let mut bytes = 0;
+        let mut batches = Vec::new();
+        for batch in state.young.from(from) {
+            if !batch.lsn.is_durable(durable) || batch.base >= limit.end {
+                break;
+            }
+            bytes += batch.bytes as usize;
+            if !batches.is_empty() && bytes > limit.bytes_max {
+                break;
+            }
+            batches.push(*batch);
+        }
+        Ok(Place::Young(batches))
+    }
+
+    /// `None` when nothing could be had: not in memory, or retired meanwhile.
+    fn read_young(
+        &self,
+        id: StreamId,
+        young: &[YoungBatch],
+        depth: Depth,
+    ) -> Result<Option<Batches>, ReadError> {
+        let mut batches = Batches::default();
+        for batch in young {
+            match self.fetch(id, batch, depth)? {
+                Fetched::Whole(bytes) => batches.push(bytes),
+                // What was found so far is an answer.
+                Fetched::NotInMemory | Fetched::Retired if batches.bytes > 0 => break,
+                Fetched::NotInMemory | Fetched::Retired => return Ok(None),
+            }
+        }
+        Ok(Some(batches))
+    }
+
+    fn fetch(&self, id: StreamId, batch: &YoungBatch, depth: Depth) -> Result<Fetched, ReadError> {
+        let payload = batch.lsn.0 + ITEM_HEADER_BYTES as u64;
+        if let Some(bytes) = self.wal.cache.read(payload, batch.bytes as usize) {
+            return Ok(Fetched::Whole(bytes));
+        }
+        if depth == Depth::Memory {
+            return Ok(Fetched::NotInMemory);
+        }
+        let Some((header, bytes)) = self.read_item(batch.lsn)? else {
+            return Ok(Fetched::Retired);
+        };
+        if header.kind != Kind::Batch
+            || header.stream != id.0
+            || bytes.len() as u64 != u64::from(batch.bytes)
+        {
+            return Err(self.damaged_item(id, batch.lsn));
+        }
+        Ok(Fetched::Whole(bytes))
+    }
+
+    /// The item at `lsn` in the WAL, verified; `None` if the WAL does not hold that place any more.
+    pub(crate) fn read_item(&self, lsn: Lsn) -> Result<Option<(ItemHeader, Bytes)>, ReadError> {
+        let Some(segment) = self.wal.segments.find(lsn.0) else { return Ok(None) };
+        let io = |source| ReadError::Io { doing: format!("read {}", segment.path()), source };
+        let mut head = [0; ITEM_HEADER_BYTES];
+        read_exact_at(&*segment.file, &mut head, segment.position(lsn.0)).map_err(io)?;
+        let damaged = || ReadError::Corrupt { what: format!("log item at {lsn}") };
+        let header = ItemHeader::decode(&head).ok_or_else(damaged)?;
+        let payload = lsn.0 + ITEM_HEADER_BYTES as u64;
+        if payload + u64::from(header.payload_bytes) > segment.end() {
+            return Err(damaged());
+        }
+        let mut bytes = vec![0; header.payload_bytes as usize];
+        read_exact_at(&*segment.file, &mut bytes, segment.position(payload)).map_err(io)?;
+        if !header.covers(&bytes) {
+            return Err(damaged());
+        }
+        Ok(Some((header, bytes.into())))
+    }
+
+    fn damaged_item(&self, id: StreamId, lsn: Lsn) -> ReadError {
+        let what = format!("stream {id}: batch at {lsn} is not the one that was written");
+        self.report(id, lsn, what.clone());
+        ReadError::Corrupt { what }
+    }
+}
+
+/// Header of a whole stored batch.
+pub(crate) fn header_of(batch: &[u8]) -> Result<BatchHeader, ReadError> {
+    BatchHeader::parse(batch).map_err(|error| ReadError::Corrupt { what: error.to_string() })
+}
+
+const ROUNDS_MAX: usize = 16;
+
+impl Core {
+    fn read_old(
+        &self,
+        id: StreamId,
+        _segments: &[SegmentMeta],
+        from: Offset,
+        _limit: ReadLimit,
+    ) -> Result<Batches, ReadError> {
+        Err(ReadError::Corrupt { what: format!("stream {id}: no segment holds {from}") })
+    }
+
+    pub(crate) fn find_timestamp(
+        &self,
+        id: StreamId,
+        timestamp_ms: i64,
+    ) -> Result<Option<Bytes>, ReadError> {
+        self.find_young(id, |young| {
+            young.iter().find(|batch| batch.max_timestamp >= timestamp_ms).copied()
+        })
+    }
+
+    pub(crate) fn max_timestamp(&self, id: StreamId) -> Result<Option<Bytes>, ReadError> {
+        // The first of several equal ones, as `max_by_key` would give the last.
+        self.find_young(id, |young| young.iter().rev().max_by_key(|b| b.max_timestamp).copied())
+    }
+
+    fn find_young(
+        &self,
+        id: StreamId,
+        pick: impl FnOnce(&[YoungBatch]) -> Option<YoungBatch>,
+    ) -> Result<Option<Bytes>, ReadError> {
+        let partition = self.streams.partition(id).ok_or(ReadError::UnknownStream(id))?;
+        let durable = self.durable();
+        let young: Vec<YoungBatch> = {
+            let state = partition.lock();
+            let start = state.start;
+            state.young.below(durable).filter(|batch| batch.next > start).copied().collect()
+        };
+        let Some(batch) = pick(&young) else { return Ok(None) };
+        match self.fetch(id, &batch, Depth::Disk)? {
+            Fetched::Whole(bytes) => Ok(Some(bytes)),
+            _ => Ok(None),
+        }
+    }
+
+    /// The body of the message at `lsn`.
+    pub(crate) fn message(&self, lsn: Lsn) -> Result<Bytes, ReadError> {
+        if !lsn.is_durable(self.durable()) {
+            return Err(ReadError::UnknownMessage(lsn));
+        }
+        let Some((header, payload)) = self.read_item(lsn)? else {
+            return Err(ReadError::UnknownMessage(lsn));
+        };
+        if header.kind != Kind::Message {
+            return Err(ReadError::UnknownMessage(lsn));
+        }
+        let (_, body) =
+            split_message(header.aux, &payload).ok_or(ReadError::UnknownMessage(lsn))?;
+        Ok(payload.slice_ref(body))
+    }
+}

@@ -1,0 +1,151 @@
+//! What exists: partitions and queues, and what the store knows of each.
+//!
+//! Lock order: one partition after another in ascending id; the table's lock and the staging lock
+//! come after, never before. No lock here is held across a copy, a CRC or a system call.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use crate::young::Young;
+use crate::{Lsn, Offset, StreamId};
+
+/// One contiguous file of a partition, below the WAL. The file may be longer: what is beyond `bytes`
+/// does not count (rule 7).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentMeta {
+    /// The number in its name, never used twice in one store.
+    pub file: u64,
+    /// The first offset it may hold.
+    pub base: Offset,
+    /// The offset after its last record.
+    pub next: Offset,
+    /// Bytes of batches in it.
+    pub bytes: u64,
+    /// The largest timestamp in it, in ms; -1 if there is none.
+    pub max_timestamp: i64,
+}
+
+/// What a partition holds. Everything below `retired_end` is in `segments`, the rest in the WAL.
+///
+/// Invariants: `start <= end`, `retired_end <= end`; segments ascend and do not overlap.
+#[derive(Debug, Default)]
+pub(crate) struct PartitionState {
+    pub(crate) start: Offset,
+    pub(crate) end: Offset,
+    /// The place of the newest fact.
+    pub(crate) changed: Lsn,
+    pub(crate) young: Young,
+    pub(crate) retired_end: Offset,
+    pub(crate) segments: Arc<Vec<SegmentMeta>>,
+    /// Why it is quarantined.
+    pub(crate) damaged: Option<String>,
+}
+
+impl PartitionState {
+    /// The high watermark, computed on read.
+    pub(crate) fn durable_end(&self, durable: Lsn) -> Offset {
+        self.young.durable_end(durable).unwrap_or(self.retired_end).max(self.start)
+    }
+
+    /// Drops what lies below `start`; returns the segments that are not needed any more.
+    pub(crate) fn trim(&mut self, start: Offset, lsn: Lsn) -> Vec<SegmentMeta> {
+        self.changed = self.changed.max(lsn);
+        if start <= self.start {
+            return Vec::new();
+        }
+        self.start = start;
+        self.end = self.end.max(start);
+        let (dropped, kept): (Vec<_>, Vec<_>) =
+            self.segments.iter().cloned().partition(|segment| segment.next <= start);
+        if !dropped.is_empty() {
+            self.segments = Arc::new(kept);
+        }
+        dropped
+    }
+}
+
+/// A partition behind its lock.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    state: Mutex<PartitionState>,
+}
+
+impl Partition {
+    pub(crate) fn new(state: PartitionState) -> Self {
+        Self { state: Mutex::new(state) }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, PartitionState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A stream that exists.
+#[derive(Clone, Debug)]
+pub(crate) enum Stream {
+    Partition(Arc<Partition>),
+    Queue,
+}
+
+/// The table of streams and the counter their ids come from.
+#[derive(Debug)]
+pub(crate) struct Streams {
+    table: RwLock<HashMap<StreamId, Stream>>,
+    next_id: AtomicU64,
+}
+
+impl Streams {
+    pub(crate) fn new(next_id: u64, table: HashMap<StreamId, Stream>) -> Self {
+        Self { table: RwLock::new(table), next_id: AtomicU64::new(next_id) }
+    }
+
+    pub(crate) fn new_id(&self) -> StreamId {
+        StreamId(self.next_id.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) fn next_id(&self) -> u64 {
+        self.next_id.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn get(&self, id: StreamId) -> Option<Stream> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    pub(crate) fn partition(&self, id: StreamId) -> Option<Arc<Partition>> {
+        match self.get(id) {
+            Some(Stream::Partition(partition)) => Some(partition),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn insert(&self, id: StreamId, stream: Stream) {
+        self.next_id.fetch_max(id.0 + 1, Ordering::Relaxed);
+        self.table.write().unwrap_or_else(PoisonError::into_inner).insert(id, stream);
+    }
+
+    pub(crate) fn remove(&self, id: StreamId) -> Option<Stream> {
+        self.table.write().unwrap_or_else(PoisonError::into_inner).remove(&id)
+    }
+
+    /// Everything that exists now, by ascending id.
+    pub(crate) fn all(&self) -> Vec<(StreamId, Stream)> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<_> = table.iter().map(|(id, stream)| (*id, stream.clone())).collect();
+        drop(table);
+        all.sort_unstable_by_key(|(id, _)| *id);
+        all
+    }
+}
+
+/// The directory of a partition's segments.
+pub(crate) fn partition_dir(partition: StreamId) -> String {
+    format!("{PARTITIONS_DIR}/{:016x}", partition.0)
+}
+
+/// The path of a segment without its extension.
+pub(crate) fn segment_path(partition: StreamId, file: u64) -> String {
+    format!("{PARTITIONS_DIR}/{:016x}/{file:016x}.seg", partition.0)
+}
+
+pub(crate) const PARTITIONS_DIR: &str = "partitions";
