@@ -17,6 +17,14 @@ KAFKA = ["test_confluent_kafka.py", "test_aiokafka.py", "test_restart.py::test_r
 AMQP = ["test_pika.py", "test_aio_pika.py", "test_restart.py::test_durable_survives_and_transient_does_not"]
 
 
+SYSTEMS = {
+    "ottla": Ottla,
+    "kafka": Kafka,
+    "rabbitmq-4.0": lambda: RabbitMQ("trixie"),
+    "rabbitmq-4.3": lambda: RabbitMQ("forky"),
+}
+
+
 def acceptance(system, tests):
     """The acceptance tests against a system; restarts are real."""
     python = cache.python(TESTS / "acceptance/requirements.txt")
@@ -36,12 +44,47 @@ def _log(broker):
     return servers[-1].tail()
 
 
+def ledger(system, *arguments):
+    """Clients keep books while the broker is killed; see tests/ledger."""
+    python = cache.python(TESTS / "ledger/requirements.txt")
+    return _run([python, "-m", "ledger", "--system", system, *arguments])
+
+
+def rollback(system, *arguments):
+    """A broker whose data is put back to an earlier state must be caught; exit 0 when it is."""
+    python = cache.python(TESTS / "ledger/requirements.txt")
+    command = [python, "-m", "ledger", "--system", system, "--kills", "2", "--rollback", *arguments]
+    env = {**os.environ, "PYTHONPATH": str(TESTS)}
+    told = subprocess.run(command, cwd=TESTS, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True).stdout
+    caught = [line for line in told.splitlines() if line.startswith("lost: ")]
+    print(told if not caught else f"# caught: {caught[0]}\n1 passed in 0.0s", flush=True)
+    return 0 if caught else 1
+
+
+def auditors():
+    """The ledger's audits find every planted anomaly."""
+    python = cache.python(TESTS / "ledger/requirements.txt")
+    return _run([python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "ledger"])
+
+
+def _run(command):
+    env = {**os.environ, "PYTHONPATH": str(TESTS)}
+    return subprocess.run(command, cwd=TESTS, env=env, stdin=subprocess.DEVNULL).returncode
+
+
 SUITES = {
+    "auditors": auditors,
     "acceptance-ottla-kafka": lambda: acceptance(Ottla(), KAFKA),
     "acceptance-ottla-amqp": lambda: acceptance(Ottla(), AMQP),
-    "acceptance-kafka": lambda: acceptance(Kafka(), KAFKA),
+    "ledger-ottla": lambda: ledger("ottla", "--kills", "50"),
     "acceptance-rabbitmq-4.0": lambda: acceptance(RabbitMQ("trixie"), AMQP),
     "acceptance-rabbitmq-4.3": lambda: acceptance(RabbitMQ("forky"), AMQP),
+    "rollback-ottla": lambda: rollback("ottla"),
+    "ledger-rabbitmq-4.0": lambda: ledger("rabbitmq-4.0", "--kills", "3"),
+    "rollback-rabbitmq-4.0": lambda: rollback("rabbitmq-4.0"),
+    "acceptance-kafka": lambda: acceptance(Kafka(), KAFKA),
+    "ledger-kafka": lambda: ledger("kafka", "--kills", "3"),
+    "rollback-kafka": lambda: rollback("kafka"),
 }
 
 
