@@ -85,4 +85,6 @@ pub fn decode_response(
 }
 
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod tests;
