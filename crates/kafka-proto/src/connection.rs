@@ -170,15 +170,15 @@ impl Connection {
     pub fn receive(&mut self, input: &mut BytesMut) -> Result<Option<Event>, Fault> {
         let Some(prefix) = input.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
         let len = self.judge_length(*prefix)?;
-        let Some(rest) = input.len().checked_sub(LENGTH_BYTES + len) else {
-            let missing = LENGTH_BYTES + len - input.len();
+        let end = LENGTH_BYTES + len;
+        if input.len() < end {
+            let missing = end - input.len();
             let trusted = if self.phase == Phase::Open { READ_AHEAD_BYTES_MAX } else { 0 };
             input.reserve(missing.min(input.len().max(trusted)));
             return Ok(None);
-        };
-        let frame = if rest == 0 { input.split() } else { input.split_to(LENGTH_BYTES + len) };
+        }
+        let mut frame = input.split_to(end).freeze();
         self.is_first_frame = false;
-        let mut frame = frame.freeze();
         frame.advance(LENGTH_BYTES);
         self.count_handshake()?;
         if self.phase == Phase::Tokens {
