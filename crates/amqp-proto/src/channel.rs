@@ -6,7 +6,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use crate::fault::{Fault, ReplyCode};
 use crate::frame::{self, Frame, FrameKind};
 use crate::ids::{ChannelId, DeliveryTag, MethodId, ShortStr};
-use crate::methods::{BasicDeliver, BasicGetOk, BasicPublish, BasicReturn, Method, MethodError};
+use crate::methods::{BasicGetOk, BasicPublish, BasicReturn, Method, MethodError};
 use crate::output::Output;
 use crate::properties::Properties;
 use crate::wire::Malformed;
@@ -91,130 +91,127 @@ pub struct Returned<'a> {
 }
 
 /// A method, complete with its content if it has one.
-#[derive(Debug)]
-pub(crate) enum Complete {
-    Method(Method),
-    Publish(Publish),
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// The method.
+    pub method: Method,
+    /// What followed it: for publish, return, deliver and get-ok.
+    pub content: Option<Content>,
 }
 
-/// Where a channel stands between the frames of one message.
+/// Joins the frames of one channel into commands, for either side of the wire.
 ///
 /// ```text
-///          publish            header, size > 0           last body
-/// Method ──────────▶ Header ────────────────────▶ Body ────────────▶ Method
-///                      └──────── header, size 0 ───────────────────▶
+///          has content         header, size > 0           last body
+/// Method ──────────────▶ Header ─────────────────▶ Body ────────────▶ Method
+///                           └─────── header, size 0 ────────────────▶
 /// ```
 #[derive(Debug, Default)]
-pub(crate) enum Assembly {
+pub struct Assembler(Awaited);
+
+#[derive(Debug, Default)]
+enum Awaited {
     #[default]
     Method,
-    Header(BasicPublish),
-    Body {
-        publish: BasicPublish,
-        properties: Properties,
-        size: usize,
-        body: BytesMut,
-    },
+    Header(Method),
+    Body(Partial),
 }
 
-impl Assembly {
-    /// Takes the next frame of the channel; gives what it completes.
+/// A content whose body is not all there.
+#[derive(Debug)]
+struct Partial {
+    method: Method,
+    properties: Properties,
+    size: usize,
+    body: BytesMut,
+}
+
+impl Assembler {
+    /// Takes the next frame of the channel; gives the command it completes.
     ///
     /// # Errors
     /// 505 for a frame out of order, 502 for bytes that are no method or property list, 503 for an
     /// unknown method, 406 on the channel for a body larger than `message_max`, 501 for one larger
-    /// than its header said.
-    pub(crate) fn push(
-        &mut self,
-        frame: Frame,
-        message_max: u64,
-    ) -> Result<Option<Complete>, Fault> {
-        let channel = frame.channel;
-        match std::mem::take(self) {
-            Self::Method => self.on_method(frame),
-            Self::Header(publish) => self.on_header(publish, frame, message_max),
-            Self::Body { publish, properties, size, body } => {
-                if frame.kind != FrameKind::Body {
-                    let text = "expected content body, got non content body frame instead";
-                    return Err(unexpected(channel, text, BasicPublish::ID));
-                }
-                self.on_body(Self::Body { publish, properties, size, body }, &frame)
-            }
+    /// than its header said. The command under way is forgotten.
+    pub fn push(&mut self, frame: Frame, message_max: u64) -> Result<Option<Command>, Fault> {
+        match std::mem::take(&mut self.0) {
+            Awaited::Method => self.on_method(frame),
+            Awaited::Header(method) => self.on_header(method, frame, message_max),
+            Awaited::Body(partial) => self.on_body(partial, frame),
         }
     }
 
-    fn on_method(&mut self, frame: Frame) -> Result<Option<Complete>, Fault> {
+    fn on_method(&mut self, frame: Frame) -> Result<Option<Command>, Fault> {
         if frame.kind != FrameKind::Method {
             let text = "expected method frame, got non method frame instead";
             return Err(unexpected(frame.channel, text, MethodId::NONE));
         }
-        match decode_method(frame.payload)? {
-            Method::BasicPublish(publish) => {
-                *self = Self::Header(publish);
-                Ok(None)
-            }
-            method => Ok(Some(Complete::Method(method))),
+        let method = decode_method(frame.payload)?;
+        if method.has_content() {
+            self.0 = Awaited::Header(method);
+            return Ok(None);
         }
+        Ok(Some(Command { method, content: None }))
     }
 
     fn on_header(
         &mut self,
-        publish: BasicPublish,
+        method: Method,
         frame: Frame,
         message_max: u64,
-    ) -> Result<Option<Complete>, Fault> {
+    ) -> Result<Option<Command>, Fault> {
         let channel = frame.channel;
         if frame.kind != FrameKind::Header {
-            let text = "expected content header for class 60, got non content header frame instead";
-            return Err(unexpected(channel, text, BasicPublish::ID));
+            return Err(unexpected(channel, NO_HEADER, method.id()));
         }
-        let (size, properties) = decode_header(frame)?;
+        let (size, properties) = decode_header(frame, method.id())?;
         if size > message_max {
             let text =
                 format!("message size {size} is larger than configured max size {message_max}");
-            return Err(Fault::new(channel, ReplyCode::PreconditionFailed, text, BasicPublish::ID));
+            return Err(Fault::new(channel, ReplyCode::PreconditionFailed, text, method.id()));
+        }
+        if size == 0 {
+            let content = Content { properties, body: Bytes::new() };
+            return Ok(Some(Command { method, content: Some(content) }));
         }
         let size = usize::try_from(size).unwrap_or(usize::MAX);
-        if size == 0 {
-            return Ok(Some(complete(channel, publish, properties, Bytes::new())));
-        }
-        *self = Self::Body { publish, properties, size, body: BytesMut::new() };
+        self.0 = Awaited::Body(Partial { method, properties, size, body: BytesMut::new() });
         Ok(None)
     }
 
-    fn on_body(&mut self, waiting: Self, frame: &Frame) -> Result<Option<Complete>, Fault> {
-        let Self::Body { publish, properties, size, mut body } = waiting else {
-            unreachable!("only called with a body under way");
-        };
+    fn on_body(&mut self, partial: Partial, frame: Frame) -> Result<Option<Command>, Fault> {
+        let Partial { method, properties, size, mut body } = partial;
+        if frame.kind != FrameKind::Body {
+            let text = "expected content body, got non content body frame instead";
+            return Err(unexpected(frame.channel, text, method.id()));
+        }
         let have = body.len() + frame.payload.len();
         if have > size {
             let text = format!("body of {have} octets, header announced {size}");
-            return Err(Fault::connection(ReplyCode::FrameError, text, BasicPublish::ID));
+            return Err(Fault::connection(ReplyCode::FrameError, text, method.id()));
         }
-        if body.is_empty() && have == size {
-            return Ok(Some(complete(frame.channel, publish, properties, frame.payload.clone())));
-        }
-        if body.is_empty() {
-            body.reserve(size.min(BODY_RESERVE_MAX)); // announced is not received: grow with what comes
-        }
-        body.put_slice(&frame.payload);
-        if have == size {
-            return Ok(Some(complete(frame.channel, publish, properties, body.freeze())));
-        }
-        *self = Self::Body { publish, properties, size, body };
-        Ok(None)
+        let whole = if have == frame.payload.len() && have == size {
+            frame.payload // the common case: one frame, no copy
+        } else {
+            if body.is_empty() {
+                body.reserve(size.min(BODY_RESERVE_MAX)); // announced is not received: grow with it
+            }
+            body.put_slice(&frame.payload);
+            if have < size {
+                self.0 = Awaited::Body(Partial { method, properties, size, body });
+                return Ok(None);
+            }
+            body.freeze()
+        };
+        Ok(Some(Command { method, content: Some(Content { properties, body: whole }) }))
     }
 }
 
-fn complete(
-    channel: ChannelId,
-    publish: BasicPublish,
-    properties: Properties,
-    body: Bytes,
-) -> Complete {
-    let BasicPublish { exchange, routing_key, mandatory, immediate, .. } = publish;
-    let content = Content { properties, body };
-    Complete::Publish(Publish { channel, exchange, routing_key, mandatory, immediate, content })
+impl Publish {
+    pub(crate) fn new(channel: ChannelId, publish: BasicPublish, content: Content) -> Self {
+        let BasicPublish { exchange, routing_key, mandatory, immediate, .. } = publish;
+        Self { channel, exchange, routing_key, mandatory, immediate, content }
+    }
 }
 
 /// Decodes the payload of a method frame.
@@ -231,25 +228,23 @@ pub(crate) fn decode_method(mut payload: Bytes) -> Result<Method, Fault> {
 }
 
 /// The body size and the properties of a content header of class basic (§2.3.5.2).
-fn decode_header(frame: Frame) -> Result<(u64, Properties), Fault> {
+fn decode_header(frame: Frame, culprit: MethodId) -> Result<(u64, Properties), Fault> {
     let mut payload = frame.payload;
     let Some(&[c1, c2, w1, w2, ref size @ ..]) = payload.first_chunk::<12>() else {
-        return Err(Fault::malformed(Malformed::Truncated, BasicPublish::ID));
+        return Err(Fault::malformed(Malformed::Truncated, culprit));
     };
     let class = u16::from_be_bytes([c1, c2]);
-    if class != BasicPublish::ID.class {
+    if class != culprit.class {
         let text =
             format!("expected content header for class 60, got one for class {class} instead");
-        return Err(unexpected(frame.channel, &text, BasicPublish::ID));
+        return Err(unexpected(frame.channel, &text, culprit));
     }
     if [w1, w2] != [0, 0] {
-        let text = "expected content header for class 60, got non content header frame instead";
-        return Err(unexpected(frame.channel, text, BasicPublish::ID));
+        return Err(unexpected(frame.channel, NO_HEADER, culprit));
     }
     let size = u64::from_be_bytes(*size);
     payload.advance(12);
-    let properties =
-        Properties::new(payload).map_err(|error| Fault::malformed(error, BasicPublish::ID))?;
+    let properties = Properties::new(payload).map_err(|error| Fault::malformed(error, culprit))?;
     Ok((size, properties))
 }
 
@@ -257,7 +252,21 @@ fn unexpected(channel: ChannelId, text: &str, culprit: MethodId) -> Fault {
     Fault::new(channel, ReplyCode::UnexpectedFrame, text, culprit)
 }
 
-/// Appends `basic.deliver` with its content.
+/// Appends any method with content, cut to `frame_max`: what a client needs to publish. A server has
+/// [`crate::Connection::deliver`] and its neighbours.
+pub fn write_command(
+    channel: ChannelId,
+    method: &Method,
+    content: &Content,
+    frame_max: u32,
+    out: &mut Output,
+) {
+    frame::write_method(channel, method, out);
+    let Content { properties, body } = content;
+    frame::write_content(channel, properties.as_bytes(), body, frame_max, out);
+}
+
+/// Appends `basic.deliver` with its content, without building the method first: the hot way out.
 pub(crate) fn write_delivery(
     channel: ChannelId,
     delivery: &Delivery<'_>,
@@ -276,7 +285,6 @@ pub(crate) fn write_delivery(
     put_short(exchange, tail);
     put_short(routing_key, tail);
     tail.put_u8(frame::FRAME_END);
-    const _: () = assert!(BasicDeliver::ID.class == 60 && BasicDeliver::ID.method == 60);
     frame::write_content(channel, delivery.properties, delivery.body, frame_max, out);
 }
 
@@ -315,5 +323,8 @@ pub(crate) fn write_return(
     frame::write_content(channel, returned.properties, returned.body, frame_max, out);
 }
 
+/// RabbitMQ's words for whatever is not the header it waits for.
+pub(crate) const NO_HEADER: &str =
+    "expected content header for class 60, got non content header frame instead";
 /// How much is reserved for a body on the word of its header alone, in bytes.
 const BODY_RESERVE_MAX: usize = 1 << 20;

@@ -1,13 +1,14 @@
 //! The channels of one connection, found by number in one step.
 
-use crate::channel::Assembly;
+use crate::channel::Assembler;
 use crate::ids::ChannelId;
 
 /// Where a channel stands.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly every channel is open: a box would cost all")]
 pub(crate) enum State {
     /// Open; holds what is between the frames of a message.
-    Open(Assembly),
+    Open(Assembler),
     /// We sent `channel.close`: everything but close and close-ok is ignored (§1.5.2.5).
     Closing,
     /// The client sent `channel.close`: the session owes close-ok.
@@ -41,7 +42,7 @@ impl Channels {
     /// Adds a channel that is not there.
     pub(crate) fn open(&mut self, id: ChannelId) {
         assert!(self.place(id).is_none(), "a channel opened twice");
-        self.channels.push((id, State::Open(Assembly::default())));
+        self.channels.push((id, State::Open(Assembler::default())));
         self.set_place(id, self.channels.len());
     }
 

@@ -117,3 +117,6 @@ fn acknowledge(tag: DeliveryTag, run: u64, answer: &mut impl FnMut(Confirm)) {
         answer(Confirm::Ack { tag, multiple: run > 1 });
     }
 }
+
+#[cfg(test)]
+mod tests;

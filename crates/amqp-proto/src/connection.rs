@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 
-use crate::channel::{self, Complete, Delivery, GetOk, Publish, Returned};
+use crate::channel::{self, Command, Delivery, GetOk, Publish, Returned};
 use crate::channels::{Channels, State};
 use crate::fault::{Failure, Fault, ReplyCode};
 use crate::frame::{self, Frame, FrameKind, PROTOCOL_HEADER};
@@ -320,16 +320,18 @@ impl Connection {
     fn on_channel_frame(&mut self, frame: Frame, out: &mut Output) -> Result<Option<Event>, Fault> {
         let channel = frame.channel;
         let message_max = self.settings.message_max;
-        let assembly = match self.channels.get(channel) {
-            Some(State::Open(assembly)) => assembly,
+        let assembler = match self.channels.get(channel) {
+            Some(State::Open(assembler)) => assembler,
             Some(State::Closing) => return Ok(self.on_channel_closing(&frame, out)),
             Some(State::Leaving) => return Ok(None), // nothing follows a close
             None => return self.on_unopened(frame).map(Some),
         };
-        match assembly.push(frame, message_max)? {
+        match assembler.push(frame, message_max)? {
             None => Ok(None),
-            Some(Complete::Publish(publish)) => Ok(Some(Event::Publish(publish))),
-            Some(Complete::Method(method)) => self.on_channel_method(channel, method).map(Some),
+            Some(Command { method: Method::BasicPublish(publish), content: Some(content) }) => {
+                Ok(Some(Event::Publish(Publish::new(channel, publish, content))))
+            }
+            Some(command) => self.on_channel_method(channel, command.method).map(Some),
         }
     }
 
@@ -649,12 +651,7 @@ fn method_id(frame: &Frame) -> Option<MethodId> {
 }
 
 fn unexpected_frame(frame: &Frame) -> Fault {
-    let text = format!(
-        "{:?} frame of {} octets on channel {}",
-        frame.kind,
-        frame.payload.len(),
-        frame.channel.0
-    );
+    let text = frame::show(frame.kind.octet(), &frame.payload);
     Fault::connection(ReplyCode::UnexpectedFrame, text, MethodId::NONE)
 }
 

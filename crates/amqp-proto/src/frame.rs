@@ -1,6 +1,8 @@
 //! Frames (§2.3.5, §4.2.3): a type, a channel, a length, a payload, an end octet; never longer than
 //! negotiated.
 
+use std::fmt::Display;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::fault::{Fault, ReplyCode};
@@ -38,6 +40,15 @@ pub struct Frame {
 }
 
 impl FrameKind {
+    pub(crate) const fn octet(self) -> u8 {
+        match self {
+            Self::Method => METHOD,
+            Self::Header => HEADER,
+            Self::Body => BODY,
+            Self::Heartbeat => HEARTBEAT,
+        }
+    }
+
     const fn from_octet(octet: u8) -> Option<Self> {
         match octet {
             METHOD => Some(Self::Method),
@@ -83,14 +94,19 @@ pub fn split_frame(input: &mut BytesMut, frame_max: u32) -> Result<Option<Frame>
     Ok(Some(Frame { kind: known, channel, payload }))
 }
 
-fn frame_error(kind: u8, payload: &[u8], error: impl std::fmt::Display) -> Fault {
+fn frame_error(kind: u8, payload: &[u8], error: impl Display) -> Fault {
+    let text = format!("{}: {error}", show(kind, payload));
+    Fault::connection(ReplyCode::FrameError, text, MethodId::NONE)
+}
+
+/// A frame as RabbitMQ's reply texts show it.
+pub(crate) fn show(kind: u8, payload: &[u8]) -> String {
     let (what, shown) = match payload.get(..SNIPPET) {
         Some(first) if payload.len() > SNIPPET => ("first 16", first),
         _ => ("all", payload),
     };
     let octets: Vec<String> = shown.iter().map(u8::to_string).collect();
-    let text = format!("type {kind}, {what} octets = <<{}>>: {error}", octets.join(","));
-    Fault::connection(ReplyCode::FrameError, text, MethodId::NONE)
+    format!("type {kind}, {what} octets = <<{}>>", octets.join(","))
 }
 
 /// Appends `method` as a frame on `channel`, for either side.

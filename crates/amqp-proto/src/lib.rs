@@ -24,12 +24,14 @@ mod ids;
 pub mod methods;
 mod output;
 mod properties;
+#[cfg(test)]
+mod sample;
 mod settings;
 mod tags;
 mod value;
 mod wire;
 
-pub use channel::{Content, Delivery, GetOk, Publish, Returned};
+pub use channel::{Assembler, Command, Content, Delivery, GetOk, Publish, Returned, write_command};
 pub use confirms::{Confirm, Confirms};
 pub use connection::{Connection, Event, Phase};
 pub use fault::{Failure, Fault, ReplyCode};

@@ -98,6 +98,18 @@ macro_rules! methods {
                 method.map_err(|malformed| MethodError::Malformed(id, malformed))
             }
 
+            /// A method with arguments drawn from `seed`.
+            #[cfg(test)]
+            pub(crate) fn sample(id: MethodId, seed: &mut crate::sample::Seed) -> Self {
+                use crate::sample::Sample;
+                match (id.class, id.method) {
+                    $( ($class, $number) => Self::$name($name {
+                        $( $field: <$type as Sample>::sample(seed), )*
+                    }), )*
+                    _ => panic!("no method {id:?}"),
+                }
+            }
+
             /// Appends numbers and arguments: the payload of a method frame.
             pub fn encode(&self, out: &mut BytesMut) {
                 let mut writer = Writer::new(out);
@@ -302,6 +314,18 @@ impl Method {
         Self::ALL.iter().find(|(known, _)| *known == id).map_or("unknown", |(_, name)| name)
     }
 
+    /// Whether a content header and a body follow it (§1.3, "content").
+    #[must_use]
+    pub const fn has_content(&self) -> bool {
+        matches!(
+            self,
+            Self::BasicPublish(_)
+                | Self::BasicReturn(_)
+                | Self::BasicDeliver(_)
+                | Self::BasicGetOk(_)
+        )
+    }
+
     /// Whether a client may send it to a server on an open channel (§1.3, "MUST NOT" rows aside).
     #[must_use]
     pub const fn is_channel_request(&self) -> bool {
@@ -336,3 +360,6 @@ impl Method {
         )
     }
 }
+
+#[cfg(test)]
+mod tests;

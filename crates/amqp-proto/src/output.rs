@@ -101,3 +101,33 @@ impl Buf for Output {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_and_large_pieces_come_out_in_the_order_they_went_in_however_they_are_taken() {
+        for step in [1, 7, 4096, 5000, 100_000] {
+            let mut out = Output::new();
+            let mut expected = Vec::new();
+            for (n, len) in [3usize, 5000, 10, 4095, 4096, 20_000, 1].into_iter().enumerate() {
+                let bytes = Bytes::from(vec![u8::try_from(n).unwrap(); len]);
+                expected.extend_from_slice(&bytes);
+                out.splice(bytes);
+            }
+            let mut taken = Vec::new();
+            while out.has_remaining() {
+                let mut slices = [IoSlice::new(&[]); 3];
+                let filled = out.chunks_vectored(&mut slices);
+                let seen: Vec<u8> = slices[..filled].iter().flat_map(|s| s.to_vec()).collect();
+                let written = step.min(seen.len());
+                taken.extend_from_slice(&seen[..written]);
+                out.advance(written);
+                assert_eq!(out.remaining(), expected.len() - taken.len());
+            }
+            assert_eq!(taken, expected);
+            assert!(out.is_empty());
+        }
+    }
+}

@@ -297,3 +297,6 @@ basic_properties! {
     /// `cluster-id`, deprecated.
     2 cluster_id: ShortStr,
 }
+
+#[cfg(test)]
+mod tests;

@@ -127,3 +127,6 @@ impl<T> Tags<T> {
 
 /// Fewer holes than this are left alone.
 const HOLES_MIN: usize = 32;
+
+#[cfg(test)]
+mod tests;

@@ -527,3 +527,6 @@ impl fmt::Debug for ArrayRef<'_> {
         f.debug_list().entries(self.iter()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests;
