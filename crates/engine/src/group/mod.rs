@@ -4,6 +4,7 @@
 pub mod classic;
 mod effect;
 mod ids;
+pub mod offsets;
 
 pub use effect::Effect;
 pub use ids::{Generation, GroupId, InstanceId, MemberId, Ticket};
