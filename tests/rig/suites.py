@@ -61,6 +61,23 @@ def rollback(system, *arguments):
     return 0 if caught else 1
 
 
+def clients(system, *tests):
+    """Every client library against a system; see tests/clients."""
+    sys.path.insert(0, str(TESTS / "clients"))
+    from clients import CLIENTS
+    for client in CLIENTS.values():
+        client.prepare()  # says what is missing before anything is started
+    python = cache.python(TESTS / "clients/python/requirements.txt")
+    with system as broker:
+        print(f"# {broker.name}: {broker.env()}", flush=True)
+        env = {**os.environ, **broker.env(), "PYTHONPATH": str(TESTS)}
+        command = [python, "-m", "pytest", "-q", "-rfEs", "-p", "no:cacheprovider", "--durations=5", *tests]
+        code = subprocess.run(command, cwd=TESTS / "clients", env=env, stdin=subprocess.DEVNULL).returncode
+        if code != 0:
+            print(f"# the end of the log of {broker.name}\n{_log(broker)}", flush=True)
+        return code
+
+
 def auditors():
     """The ledger's audits find every planted anomaly."""
     python = cache.python(TESTS / "ledger/requirements.txt")
@@ -76,6 +93,7 @@ SUITES = {
     "auditors": auditors,
     "acceptance-ottla-kafka": lambda: acceptance(Ottla(), KAFKA),
     "acceptance-ottla-amqp": lambda: acceptance(Ottla(), AMQP),
+    "clients-ottla": lambda: clients(Ottla()),
     "ledger-ottla": lambda: ledger("ottla", "--kills", "50"),
     "acceptance-rabbitmq-4.0": lambda: acceptance(RabbitMQ("trixie"), AMQP),
     "acceptance-rabbitmq-4.3": lambda: acceptance(RabbitMQ("forky"), AMQP),
@@ -83,6 +101,7 @@ SUITES = {
     "ledger-rabbitmq-4.0": lambda: ledger("rabbitmq-4.0", "--kills", "3"),
     "rollback-rabbitmq-4.0": lambda: rollback("rabbitmq-4.0"),
     "acceptance-kafka": lambda: acceptance(Kafka(), KAFKA),
+    "clients-kafka": lambda: clients(Kafka()),
     "ledger-kafka": lambda: ledger("kafka", "--kills", "3"),
     "rollback-kafka": lambda: rollback("kafka"),
 }

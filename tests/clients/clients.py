@@ -1,0 +1,69 @@
+"""The clients, how each is made ready, and what it cannot do."""
+import hashlib
+import shutil
+from pathlib import Path
+
+from rig import cache
+
+HERE = Path(__file__).parent
+CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
+COMMANDS = ("create", "delete", "produce", "read", "group")
+
+
+class Client:
+    """`prepare()` gives the start of its command line."""
+
+    def __init__(self, name, prepare, codecs=CODECS, cannot=()):
+        self.name, self.prepare, self.codecs = name, prepare, codecs
+        self.commands = [command for command in COMMANDS if command not in cannot]
+        self.finds_times = "read at a time" not in cannot
+
+
+def kcat():
+    cache.need(("kcat", "kcat"))
+    return [HERE / "kcat/client.sh"]
+
+
+def python(program):
+    return lambda: [cache.python(HERE / "python/requirements.txt"), HERE / "python" / program]
+
+
+def java():
+    cache.need(("java", "default-jre-headless"), ("mvn", "maven"))
+    return ["python3", HERE / "java/console.py"]
+
+
+def kafkajs():
+    cache.need(("node", "nodejs"), ("npm", "npm"))
+    return ["node", built("kafkajs", ["npm", "ci", "--no-audit", "--no-fund", "--silent"]) / "client.js"]
+
+
+def franz_go():
+    cache.need(("go", "golang-go"))
+    return [built("franz-go", ["go", "build", "-mod=readonly", "-o", "client", "."]) / "client"]
+
+
+def built(name, command):
+    """A copy of the client's folder outside the repository, built there once for each state of its files."""
+    files = sorted(file for file in (HERE / name).iterdir() if file.is_file())
+    key = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+    place = cache.folder("clients") / f"{name}-{key}"
+    with cache.locked(f"client-{name}"):
+        if not (place / "ready").exists():
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir()
+            for file in files:
+                shutil.copy(file, place)
+            cache.run(command, 300, cwd=place)
+            (place / "ready").touch()
+    return place
+
+
+CLIENTS = {client.name: client for client in [
+    Client("confluent-kafka", python("confluent.py")),
+    Client("aiokafka", python("aiokafka_client.py")),
+    Client("kcat", kcat, cannot=("create", "delete")),  # a tool for records only
+    Client("franz-go", franz_go),
+    Client("kafkajs", kafkajs, codecs=("none", "gzip"), cannot=("read",)),  # reads as a member of a group only
+    Client("java", java, cannot=("read at a time",)),  # the console consumer takes an offset
+]}

@@ -1,0 +1,74 @@
+// kafkajs. It reads only as a member of a group, and compresses with gzip only.
+const { Kafka, CompressionTypes, Partitioners, logLevel } = require('kafkajs')
+const { readFileSync } = require('node:fs')
+
+const kafka = new Kafka({ brokers: [process.env.KAFKA], logLevel: logLevel.ERROR, retry: { retries: 8 } })
+
+async function administer(work) {
+  const admin = kafka.admin()
+  await admin.connect()
+  try {
+    await work(admin)
+  } finally {
+    await admin.disconnect()
+  }
+}
+
+const commands = {
+  create: (topic, partitions) =>
+    administer(admin => admin.createTopics({ topics: [{ topic, numPartitions: Number(partitions), replicationFactor: 1 }] })),
+
+  delete: topic => administer(admin => admin.deleteTopics({ topics: [topic] })),
+
+  async produce(topic, codec, acks) {
+    const lines = readFileSync(0, 'utf8').split('\n').filter(Boolean)
+    const messages = lines.map(line => {
+      const at = line.indexOf('=')
+      return { key: line.slice(0, at), value: line.slice(at + 1), partition: 0 }
+    })
+    const producer = kafka.producer({
+      createPartitioner: Partitioners.DefaultPartitioner,
+      idempotent: acks === 'idempotent',
+      maxInFlightRequests: 1,
+    })
+    await producer.connect()
+    try {
+      const compression = codec === 'gzip' ? CompressionTypes.GZIP : CompressionTypes.None
+      const confirmation = { 0: 0, 1: 1 }[acks] ?? -1
+      for (let at = 0; at < messages.length; at += 20) {
+        await producer.send({ topic, compression, acks: confirmation, messages: messages.slice(at, at + 20) })
+      }
+    } finally {
+      await producer.disconnect()
+    }
+  },
+
+  async group(topic, groupId, count) {
+    const consumer = kafka.consumer({ groupId })
+    await consumer.connect()
+    await consumer.subscribe({ topic, fromBeginning: true })
+    let seen = 0
+    await new Promise((resolve, reject) => {
+      setTimeout(() => reject(new Error(`only ${seen} records`)), 40000).unref()
+      consumer.run({
+        autoCommit: false,
+        eachMessage: async ({ partition, message }) => {
+          if (seen >= Number(count)) return
+          process.stdout.write(`${message.offset}\t${message.key}\t${message.value}\n`)
+          seen += 1
+          if (seen === Number(count)) {
+            await consumer.commitOffsets([{ topic, partition, offset: String(BigInt(message.offset) + 1n) }])
+            resolve()
+          }
+        },
+      }).catch(reject)
+    })
+    await consumer.disconnect()
+  },
+}
+
+const [command, ...rest] = process.argv.slice(2)
+commands[command](...rest).catch(error => {
+  console.error(error.message)
+  process.exitCode = 1
+})
