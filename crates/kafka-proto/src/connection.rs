@@ -3,6 +3,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::api::{ApiKey, ApiVersion};
+use crate::frame::LENGTH_BYTES;
 use crate::header::{CorrelationId, RequestStart};
 use crate::malformed::Malformed;
 use crate::messages::Request;
@@ -254,8 +255,6 @@ fn judge_protocol(prefix: [u8; LENGTH_BYTES]) -> Result<(), Fault> {
     }
 }
 
-/// The length prefix of a frame.
-const LENGTH_BYTES: usize = 4;
 /// Room reserved at once for a request that has only been announced.
 const READ_AHEAD_BYTES_MAX: usize = 1024 * 1024;
 

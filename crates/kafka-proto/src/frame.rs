@@ -1,6 +1,6 @@
 //! Whole frames: a header and a body, from and to bytes.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
 
 use crate::api::{ApiKey, ApiVersion};
 use crate::header::{
@@ -83,6 +83,29 @@ pub fn decode_response(
     let response = Response::decode(api, &mut r, version)?;
     Ok((correlation_id, response))
 }
+
+/// Takes the next frame, without its length prefix, off the front of what a client has read; `None` if it is not all there.
+/// The server's side is [`crate::Connection`], which judges more.
+///
+/// # Errors
+/// [`Malformed::FrameLength`] for a negative length or one above `bytes_max`, before the frame is there.
+pub fn take_frame(input: &mut BytesMut, bytes_max: usize) -> Result<Option<Bytes>, Malformed> {
+    let Some(prefix) = input.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
+    let announced = i32::from_be_bytes(*prefix);
+    let len = usize::try_from(announced).ok().filter(|len| *len <= bytes_max);
+    let Some(len) = len else {
+        return Err(Malformed::FrameLength { len: announced, max: bytes_max });
+    };
+    if input.len() < LENGTH_BYTES + len {
+        return Ok(None);
+    }
+    let mut frame = input.split_to(LENGTH_BYTES + len).freeze();
+    frame.advance(LENGTH_BYTES);
+    Ok(Some(frame))
+}
+
+/// The length prefix of a frame.
+pub(crate) const LENGTH_BYTES: usize = 4;
 
 #[cfg(test)]
 mod golden;

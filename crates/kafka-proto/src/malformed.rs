@@ -62,6 +62,14 @@ pub enum Malformed {
         /// Where reading its value stopped.
         at: usize,
     },
+    /// The length in front of a frame is negative or above what is allowed.
+    #[error("a frame of {len} bytes, {max} are allowed")]
+    FrameLength {
+        /// The length.
+        len: i32,
+        /// What is allowed.
+        max: usize,
+    },
     /// An API or version this build has no table for; reached by callers that decode without the connection machine.
     #[error("api {api} has no version {version}")]
     Version {

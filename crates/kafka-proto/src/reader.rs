@@ -11,7 +11,7 @@ use crate::value::{Str, Uuid};
 ///
 /// Invariant: `at <= frame.len()`; array items over all arrays of the frame never exceed what `new` was given.
 #[derive(Debug)]
-pub struct Reader {
+pub(crate) struct Reader {
     frame: Bytes,
     at: usize,
     flexible: bool,
@@ -30,7 +30,7 @@ pub(crate) struct Tags {
 
 impl Reader {
     /// Reads `frame`, allowing `items_max` array items in it altogether.
-    pub fn new(frame: Bytes, items_max: usize) -> Self {
+    pub(crate) fn new(frame: Bytes, items_max: usize) -> Self {
         Self {
             frame,
             at: 0,
@@ -47,7 +47,7 @@ impl Reader {
     }
 
     /// Bytes not read yet.
-    pub fn left(&self) -> usize {
+    fn left(&self) -> usize {
         self.frame.len().saturating_sub(self.at)
     }
 

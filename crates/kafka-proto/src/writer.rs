@@ -42,7 +42,7 @@ impl Encoded {
 
 /// Writes one frame from front to back. A value without an encoding is remembered and reported by `finish`.
 #[derive(Debug)]
-pub struct Writer {
+pub(crate) struct Writer {
     /// Everything but the spliced pieces.
     buf: BytesMut,
     /// Pieces and where in `buf` they come, ascending.

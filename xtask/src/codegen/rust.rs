@@ -31,6 +31,10 @@ fn message_file(api: &Api) -> String {
     for item in &api.structs {
         write_struct(&mut body, api, item);
     }
+    if api.key.is_some() {
+        write_from(&mut body, &api.name, "Request");
+        write_from(&mut body, &api.name, "Response");
+    }
     let mut out = format!("//! {what}. {GENERATED}\n\n");
     if body.contains("Bytes") {
         out.push_str("use bytes::Bytes;\n\n");
@@ -39,7 +43,11 @@ fn message_file(api: &Api) -> String {
     if body.contains("ErrorCode") {
         out.push_str("use crate::error_code::ErrorCode;\n");
     }
-    out.push_str("use crate::malformed::Malformed;\nuse crate::reader::Reader;\n");
+    out.push_str("use crate::malformed::Malformed;\n");
+    if api.key.is_some() {
+        out.push_str("use crate::messages::{Request, Response};\n");
+    }
+    out.push_str("use crate::reader::Reader;\n");
     let values: Vec<&str> =
         ["Str", "Uuid"].into_iter().filter(|name| has_type(&body, name)).collect();
     match values.as_slice() {
@@ -49,6 +57,12 @@ fn message_file(api: &Api) -> String {
     }
     out.push_str("use crate::writer::Writer;\n");
     out + &body
+}
+
+fn write_from(out: &mut String, name: &str, half: &str) {
+    _ = writeln!(out, "\nimpl From<{name}{half}> for {half} {{");
+    _ = writeln!(out, "    fn from(value: {name}{half}) -> Self {{");
+    _ = writeln!(out, "        Self::{name}(value)\n    }}\n}}");
 }
 
 fn has_type(body: &str, name: &str) -> bool {
@@ -444,14 +458,6 @@ fn write_enum(out: &mut String, apis: &[&Api], half: &str) {
         _ = writeln!(out, "            Self::{}(x) => x.encode(w, v),", api.name);
     }
     out.push_str("        }\n    }\n}\n");
-    for api in apis {
-        let name = &api.name;
-        _ = writeln!(out, "\nimpl From<{name}{half}> for {half} {{");
-        _ = writeln!(
-            out,
-            "    fn from(value: {name}{half}) -> Self {{\n        Self::{name}(value)\n    }}\n}}"
-        );
-    }
 }
 
 fn table_file(apis: &[Api]) -> String {

@@ -275,3 +275,14 @@ fn versions_without_a_table_are_refused_both_ways() {
     let refused = decode_request(produce_head(2).into(), ITEMS_MAX).unwrap_err();
     assert_eq!(refused, Malformed::Version { api: 0, version: 2 });
 }
+
+#[test]
+fn frames_are_taken_one_by_one_as_they_arrive() {
+    let mut input = BytesMut::from(&b"\0\0\0\x02ab\0\0\0\0\0\0\0\x03c"[..]);
+    assert_eq!(take_frame(&mut input, 3), Ok(Some(Bytes::from_static(b"ab"))));
+    assert_eq!(take_frame(&mut input, 3), Ok(Some(Bytes::new())));
+    assert_eq!(take_frame(&mut input, 3), Ok(None));
+    assert_eq!(take_frame(&mut input, 2), Err(Malformed::FrameLength { len: 3, max: 2 }));
+    let mut negative = BytesMut::from(&[0xff; 4][..]);
+    assert_eq!(take_frame(&mut negative, 3), Err(Malformed::FrameLength { len: -1, max: 3 }));
+}

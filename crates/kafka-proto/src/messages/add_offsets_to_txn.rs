@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::Str;
 use crate::writer::Writer;
@@ -64,5 +65,17 @@ impl AddOffsetsToTxnResponse {
         w.i32(self.throttle_time_ms);
         w.err(self.error_code);
         w.tags(&[]);
+    }
+}
+
+impl From<AddOffsetsToTxnRequest> for Request {
+    fn from(value: AddOffsetsToTxnRequest) -> Self {
+        Self::AddOffsetsToTxn(value)
+    }
+}
+
+impl From<AddOffsetsToTxnResponse> for Response {
+    fn from(value: AddOffsetsToTxnResponse) -> Self {
+        Self::AddOffsetsToTxn(value)
     }
 }

@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::Str;
 use crate::writer::Writer;
@@ -248,5 +249,17 @@ impl AddPartitionsToTxnPartitionResult {
         w.i32(self.partition_index);
         w.err(self.partition_error_code);
         w.tags(&[]);
+    }
+}
+
+impl From<AddPartitionsToTxnRequest> for Request {
+    fn from(value: AddPartitionsToTxnRequest) -> Self {
+        Self::AddPartitionsToTxn(value)
+    }
+}
+
+impl From<AddPartitionsToTxnResponse> for Response {
+    fn from(value: AddPartitionsToTxnResponse) -> Self {
+        Self::AddPartitionsToTxn(value)
     }
 }

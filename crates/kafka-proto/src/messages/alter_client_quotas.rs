@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::Str;
 use crate::writer::Writer;
@@ -168,5 +169,17 @@ impl EntryResult {
         w.nstr(self.error_message.as_ref(), true);
         w.array(&self.entity, v, EntityData::encode);
         w.tags(&[]);
+    }
+}
+
+impl From<AlterClientQuotasRequest> for Request {
+    fn from(value: AlterClientQuotasRequest) -> Self {
+        Self::AlterClientQuotas(value)
+    }
+}
+
+impl From<AlterClientQuotasResponse> for Response {
+    fn from(value: AlterClientQuotasResponse) -> Self {
+        Self::AlterClientQuotas(value)
     }
 }

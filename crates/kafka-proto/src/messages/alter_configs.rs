@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::Str;
 use crate::writer::Writer;
@@ -146,5 +147,17 @@ impl AlterConfigsResourceResponse {
         w.i8(self.resource_type);
         w.str(&self.resource_name);
         w.tags(&[]);
+    }
+}
+
+impl From<AlterConfigsRequest> for Request {
+    fn from(value: AlterConfigsRequest) -> Self {
+        Self::AlterConfigs(value)
+    }
+}
+
+impl From<AlterConfigsResponse> for Response {
+    fn from(value: AlterConfigsResponse) -> Self {
+        Self::AlterConfigs(value)
     }
 }

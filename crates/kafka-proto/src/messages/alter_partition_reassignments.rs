@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::Str;
 use crate::writer::Writer;
@@ -208,5 +209,17 @@ impl ReassignablePartitionResponse {
         w.err(self.error_code);
         w.nstr(self.error_message.as_ref(), true);
         w.tags(&[]);
+    }
+}
+
+impl From<AlterPartitionReassignmentsRequest> for Request {
+    fn from(value: AlterPartitionReassignmentsRequest) -> Self {
+        Self::AlterPartitionReassignments(value)
+    }
+}
+
+impl From<AlterPartitionReassignmentsResponse> for Response {
+    fn from(value: AlterPartitionReassignmentsResponse) -> Self {
+        Self::AlterPartitionReassignments(value)
     }
 }

@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::Str;
 use crate::writer::Writer;
@@ -156,5 +157,17 @@ impl AlterReplicaLogDirPartitionResult {
         w.i32(self.partition_index);
         w.err(self.error_code);
         w.tags(&[]);
+    }
+}
+
+impl From<AlterReplicaLogDirsRequest> for Request {
+    fn from(value: AlterReplicaLogDirsRequest) -> Self {
+        Self::AlterReplicaLogDirs(value)
+    }
+}
+
+impl From<AlterReplicaLogDirsResponse> for Response {
+    fn from(value: AlterReplicaLogDirsResponse) -> Self {
+        Self::AlterReplicaLogDirs(value)
     }
 }

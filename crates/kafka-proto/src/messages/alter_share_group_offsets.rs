@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::{Str, Uuid};
 use crate::writer::Writer;
@@ -176,5 +177,17 @@ impl AlterShareGroupOffsetsResponsePartition {
         w.err(self.error_code);
         w.nstr(self.error_message.as_ref(), true);
         w.tags(&[]);
+    }
+}
+
+impl From<AlterShareGroupOffsetsRequest> for Request {
+    fn from(value: AlterShareGroupOffsetsRequest) -> Self {
+        Self::AlterShareGroupOffsets(value)
+    }
+}
+
+impl From<AlterShareGroupOffsetsResponse> for Response {
+    fn from(value: AlterShareGroupOffsetsResponse) -> Self {
+        Self::AlterShareGroupOffsets(value)
     }
 }

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::Str;
 use crate::writer::Writer;
@@ -152,5 +153,17 @@ impl AlterUserScramCredentialsResult {
         w.err(self.error_code);
         w.nstr(self.error_message.as_ref(), true);
         w.tags(&[]);
+    }
+}
+
+impl From<AlterUserScramCredentialsRequest> for Request {
+    fn from(value: AlterUserScramCredentialsRequest) -> Self {
+        Self::AlterUserScramCredentials(value)
+    }
+}
+
+impl From<AlterUserScramCredentialsResponse> for Response {
+    fn from(value: AlterUserScramCredentialsResponse) -> Self {
+        Self::AlterUserScramCredentials(value)
     }
 }

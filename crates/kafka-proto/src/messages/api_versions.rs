@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::Str;
 use crate::writer::Writer;
@@ -215,5 +216,17 @@ impl FinalizedFeatureKey {
         w.i16(self.max_version_level);
         w.i16(self.min_version_level);
         w.tags(&[]);
+    }
+}
+
+impl From<ApiVersionsRequest> for Request {
+    fn from(value: ApiVersionsRequest) -> Self {
+        Self::ApiVersions(value)
+    }
+}
+
+impl From<ApiVersionsResponse> for Response {
+    fn from(value: ApiVersionsResponse) -> Self {
+        Self::ApiVersions(value)
     }
 }

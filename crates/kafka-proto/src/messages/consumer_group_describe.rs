@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::{Str, Uuid};
 use crate::writer::Writer;
@@ -261,5 +262,17 @@ impl TopicPartitions {
         w.str(&self.topic_name);
         w.array(&self.partitions, v, |x, w, _| w.i32(*x));
         w.tags(&[]);
+    }
+}
+
+impl From<ConsumerGroupDescribeRequest> for Request {
+    fn from(value: ConsumerGroupDescribeRequest) -> Self {
+        Self::ConsumerGroupDescribe(value)
+    }
+}
+
+impl From<ConsumerGroupDescribeResponse> for Response {
+    fn from(value: ConsumerGroupDescribeResponse) -> Self {
+        Self::ConsumerGroupDescribe(value)
     }
 }

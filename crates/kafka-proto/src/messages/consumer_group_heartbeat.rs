@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::{Str, Uuid};
 use crate::writer::Writer;
@@ -176,5 +177,17 @@ impl Assignment {
     pub(crate) fn encode(&self, w: &mut Writer, v: ApiVersion) {
         w.array(&self.topic_partitions, v, TopicPartitions::encode);
         w.tags(&[]);
+    }
+}
+
+impl From<ConsumerGroupHeartbeatRequest> for Request {
+    fn from(value: ConsumerGroupHeartbeatRequest) -> Self {
+        Self::ConsumerGroupHeartbeat(value)
+    }
+}
+
+impl From<ConsumerGroupHeartbeatResponse> for Response {
+    fn from(value: ConsumerGroupHeartbeatResponse) -> Self {
+        Self::ConsumerGroupHeartbeat(value)
     }
 }

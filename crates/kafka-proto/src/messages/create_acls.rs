@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::Str;
 use crate::writer::Writer;
@@ -138,5 +139,17 @@ impl AclCreationResult {
         w.err(self.error_code);
         w.nstr(self.error_message.as_ref(), true);
         w.tags(&[]);
+    }
+}
+
+impl From<CreateAclsRequest> for Request {
+    fn from(value: CreateAclsRequest) -> Self {
+        Self::CreateAcls(value)
+    }
+}
+
+impl From<CreateAclsResponse> for Response {
+    fn from(value: CreateAclsResponse) -> Self {
+        Self::CreateAcls(value)
     }
 }

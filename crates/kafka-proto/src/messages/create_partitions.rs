@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::Str;
 use crate::writer::Writer;
@@ -142,5 +143,17 @@ impl CreatePartitionsTopicResult {
         w.err(self.error_code);
         w.nstr(self.error_message.as_ref(), true);
         w.tags(&[]);
+    }
+}
+
+impl From<CreatePartitionsRequest> for Request {
+    fn from(value: CreatePartitionsRequest) -> Self {
+        Self::CreatePartitions(value)
+    }
+}
+
+impl From<CreatePartitionsResponse> for Response {
+    fn from(value: CreatePartitionsResponse) -> Self {
+        Self::CreatePartitions(value)
     }
 }

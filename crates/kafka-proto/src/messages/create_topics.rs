@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::{Str, Uuid};
 use crate::writer::Writer;
@@ -300,5 +301,17 @@ impl CreatableTopicConfigs {
         w.i8(self.config_source);
         w.bool(self.is_sensitive);
         w.tags(&[]);
+    }
+}
+
+impl From<CreateTopicsRequest> for Request {
+    fn from(value: CreateTopicsRequest) -> Self {
+        Self::CreateTopics(value)
+    }
+}
+
+impl From<CreateTopicsResponse> for Response {
+    fn from(value: CreateTopicsResponse) -> Self {
+        Self::CreateTopics(value)
     }
 }

@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::Str;
 use crate::writer::Writer;
@@ -212,5 +213,17 @@ impl DeleteAclsMatchingAcl {
         w.i8(self.operation);
         w.i8(self.permission_type);
         w.tags(&[]);
+    }
+}
+
+impl From<DeleteAclsRequest> for Request {
+    fn from(value: DeleteAclsRequest) -> Self {
+        Self::DeleteAcls(value)
+    }
+}
+
+impl From<DeleteAclsResponse> for Response {
+    fn from(value: DeleteAclsResponse) -> Self {
+        Self::DeleteAcls(value)
     }
 }

@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::Str;
 use crate::writer::Writer;
@@ -78,5 +79,17 @@ impl DeletableGroupResult {
         w.str(&self.group_id);
         w.err(self.error_code);
         w.tags(&[]);
+    }
+}
+
+impl From<DeleteGroupsRequest> for Request {
+    fn from(value: DeleteGroupsRequest) -> Self {
+        Self::DeleteGroups(value)
+    }
+}
+
+impl From<DeleteGroupsResponse> for Response {
+    fn from(value: DeleteGroupsResponse) -> Self {
+        Self::DeleteGroups(value)
     }
 }

@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::Str;
 use crate::writer::Writer;
@@ -164,5 +165,17 @@ impl DeleteRecordsPartitionResult {
         w.i64(self.low_watermark);
         w.err(self.error_code);
         w.tags(&[]);
+    }
+}
+
+impl From<DeleteRecordsRequest> for Request {
+    fn from(value: DeleteRecordsRequest) -> Self {
+        Self::DeleteRecords(value)
+    }
+}
+
+impl From<DeleteRecordsResponse> for Response {
+    fn from(value: DeleteRecordsResponse) -> Self {
+        Self::DeleteRecords(value)
     }
 }

@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::{Str, Uuid};
 use crate::writer::Writer;
@@ -120,5 +121,17 @@ impl DeleteShareGroupOffsetsResponseTopic {
         w.err(self.error_code);
         w.nstr(self.error_message.as_ref(), true);
         w.tags(&[]);
+    }
+}
+
+impl From<DeleteShareGroupOffsetsRequest> for Request {
+    fn from(value: DeleteShareGroupOffsetsRequest) -> Self {
+        Self::DeleteShareGroupOffsets(value)
+    }
+}
+
+impl From<DeleteShareGroupOffsetsResponse> for Response {
+    fn from(value: DeleteShareGroupOffsetsResponse) -> Self {
+        Self::DeleteShareGroupOffsets(value)
     }
 }

@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::{Str, Uuid};
 use crate::writer::Writer;
@@ -134,5 +135,17 @@ impl DeletableTopicResult {
             w.nstr(self.error_message.as_ref(), true);
         }
         w.tags(&[]);
+    }
+}
+
+impl From<DeleteTopicsRequest> for Request {
+    fn from(value: DeleteTopicsRequest) -> Self {
+        Self::DeleteTopics(value)
+    }
+}
+
+impl From<DeleteTopicsResponse> for Response {
+    fn from(value: DeleteTopicsResponse) -> Self {
+        Self::DeleteTopics(value)
     }
 }

@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::Str;
 use crate::writer::Writer;
@@ -177,5 +178,17 @@ impl AclDescription {
         w.i8(self.operation);
         w.i8(self.permission_type);
         w.tags(&[]);
+    }
+}
+
+impl From<DescribeAclsRequest> for Request {
+    fn from(value: DescribeAclsRequest) -> Self {
+        Self::DescribeAcls(value)
+    }
+}
+
+impl From<DescribeAclsResponse> for Response {
+    fn from(value: DescribeAclsResponse) -> Self {
+        Self::DescribeAcls(value)
     }
 }

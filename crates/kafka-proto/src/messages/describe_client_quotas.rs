@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::Str;
 use crate::writer::Writer;
@@ -172,5 +173,17 @@ impl ValueData {
         w.str(&self.key);
         w.f64(self.value);
         w.tags(&[]);
+    }
+}
+
+impl From<DescribeClientQuotasRequest> for Request {
+    fn from(value: DescribeClientQuotasRequest) -> Self {
+        Self::DescribeClientQuotas(value)
+    }
+}
+
+impl From<DescribeClientQuotasResponse> for Response {
+    fn from(value: DescribeClientQuotasResponse) -> Self {
+        Self::DescribeClientQuotas(value)
     }
 }

@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::Str;
 use crate::writer::Writer;
@@ -160,5 +161,17 @@ impl DescribeClusterBroker {
             w.bool(self.is_fenced);
         }
         w.tags(&[]);
+    }
+}
+
+impl From<DescribeClusterRequest> for Request {
+    fn from(value: DescribeClusterRequest) -> Self {
+        Self::DescribeCluster(value)
+    }
+}
+
+impl From<DescribeClusterResponse> for Response {
+    fn from(value: DescribeClusterResponse) -> Self {
+        Self::DescribeCluster(value)
     }
 }

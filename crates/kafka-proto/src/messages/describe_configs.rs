@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::Str;
 use crate::writer::Writer;
@@ -233,5 +234,17 @@ impl DescribeConfigsSynonym {
         w.nstr(self.value.as_ref(), true);
         w.i8(self.source);
         w.tags(&[]);
+    }
+}
+
+impl From<DescribeConfigsRequest> for Request {
+    fn from(value: DescribeConfigsRequest) -> Self {
+        Self::DescribeConfigs(value)
+    }
+}
+
+impl From<DescribeConfigsResponse> for Response {
+    fn from(value: DescribeConfigsResponse) -> Self {
+        Self::DescribeConfigs(value)
     }
 }

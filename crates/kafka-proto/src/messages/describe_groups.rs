@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::Str;
 use crate::writer::Writer;
@@ -181,5 +182,17 @@ impl DescribedGroupMember {
         w.bytes(&self.member_metadata);
         w.bytes(&self.member_assignment);
         w.tags(&[]);
+    }
+}
+
+impl From<DescribeGroupsRequest> for Request {
+    fn from(value: DescribeGroupsRequest) -> Self {
+        Self::DescribeGroups(value)
+    }
+}
+
+impl From<DescribeGroupsResponse> for Response {
+    fn from(value: DescribeGroupsResponse) -> Self {
+        Self::DescribeGroups(value)
     }
 }

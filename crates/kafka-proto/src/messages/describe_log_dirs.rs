@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::Str;
 use crate::writer::Writer;
@@ -211,5 +212,17 @@ impl DescribeLogDirsPartition {
         w.i64(self.offset_lag);
         w.bool(self.is_future_key);
         w.tags(&[]);
+    }
+}
+
+impl From<DescribeLogDirsRequest> for Request {
+    fn from(value: DescribeLogDirsRequest) -> Self {
+        Self::DescribeLogDirs(value)
+    }
+}
+
+impl From<DescribeLogDirsResponse> for Response {
+    fn from(value: DescribeLogDirsResponse) -> Self {
+        Self::DescribeLogDirs(value)
     }
 }

@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::Str;
 use crate::writer::Writer;
@@ -193,5 +194,17 @@ impl ProducerState {
         w.i32(self.coordinator_epoch);
         w.i64(self.current_txn_start_offset);
         w.tags(&[]);
+    }
+}
+
+impl From<DescribeProducersRequest> for Request {
+    fn from(value: DescribeProducersRequest) -> Self {
+        Self::DescribeProducers(value)
+    }
+}
+
+impl From<DescribeProducersResponse> for Response {
+    fn from(value: DescribeProducersResponse) -> Self {
+        Self::DescribeProducers(value)
     }
 }

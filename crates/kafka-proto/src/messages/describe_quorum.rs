@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::{Str, Uuid};
 use crate::writer::Writer;
@@ -311,5 +312,17 @@ impl Listener {
         w.str(&self.host);
         w.u16(self.port);
         w.tags(&[]);
+    }
+}
+
+impl From<DescribeQuorumRequest> for Request {
+    fn from(value: DescribeQuorumRequest) -> Self {
+        Self::DescribeQuorum(value)
+    }
+}
+
+impl From<DescribeQuorumResponse> for Response {
+    fn from(value: DescribeQuorumResponse) -> Self {
+        Self::DescribeQuorum(value)
     }
 }

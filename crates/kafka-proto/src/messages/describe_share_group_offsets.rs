@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::{Str, Uuid};
 use crate::writer::Writer;
@@ -226,5 +227,17 @@ impl DescribeShareGroupOffsetsResponsePartition {
         w.err(self.error_code);
         w.nstr(self.error_message.as_ref(), true);
         w.tags(&[]);
+    }
+}
+
+impl From<DescribeShareGroupOffsetsRequest> for Request {
+    fn from(value: DescribeShareGroupOffsetsRequest) -> Self {
+        Self::DescribeShareGroupOffsets(value)
+    }
+}
+
+impl From<DescribeShareGroupOffsetsResponse> for Response {
+    fn from(value: DescribeShareGroupOffsetsResponse) -> Self {
+        Self::DescribeShareGroupOffsets(value)
     }
 }

@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::{Str, Uuid};
 use crate::writer::Writer;
@@ -247,5 +248,17 @@ impl DescribeTopicPartitionsResponsePartition {
         w.narray(self.last_known_elr.as_deref(), true, v, |x, w, _| w.i32(*x));
         w.array(&self.offline_replicas, v, |x, w, _| w.i32(*x));
         w.tags(&[]);
+    }
+}
+
+impl From<DescribeTopicPartitionsRequest> for Request {
+    fn from(value: DescribeTopicPartitionsRequest) -> Self {
+        Self::DescribeTopicPartitions(value)
+    }
+}
+
+impl From<DescribeTopicPartitionsResponse> for Response {
+    fn from(value: DescribeTopicPartitionsResponse) -> Self {
+        Self::DescribeTopicPartitions(value)
     }
 }

@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::Str;
 use crate::writer::Writer;
@@ -128,5 +129,17 @@ impl TopicData {
         w.str(&self.topic);
         w.array(&self.partitions, v, |x, w, _| w.i32(*x));
         w.tags(&[]);
+    }
+}
+
+impl From<DescribeTransactionsRequest> for Request {
+    fn from(value: DescribeTransactionsRequest) -> Self {
+        Self::DescribeTransactions(value)
+    }
+}
+
+impl From<DescribeTransactionsResponse> for Response {
+    fn from(value: DescribeTransactionsResponse) -> Self {
+        Self::DescribeTransactions(value)
     }
 }

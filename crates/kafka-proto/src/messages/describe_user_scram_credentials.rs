@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::Str;
 use crate::writer::Writer;
@@ -142,5 +143,17 @@ impl CredentialInfo {
         w.i8(self.mechanism);
         w.i32(self.iterations);
         w.tags(&[]);
+    }
+}
+
+impl From<DescribeUserScramCredentialsRequest> for Request {
+    fn from(value: DescribeUserScramCredentialsRequest) -> Self {
+        Self::DescribeUserScramCredentials(value)
+    }
+}
+
+impl From<DescribeUserScramCredentialsResponse> for Response {
+    fn from(value: DescribeUserScramCredentialsResponse) -> Self {
+        Self::DescribeUserScramCredentials(value)
     }
 }

@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::Str;
 use crate::writer::Writer;
@@ -162,5 +163,17 @@ impl PartitionResult {
         w.err(self.error_code);
         w.nstr(self.error_message.as_ref(), true);
         w.tags(&[]);
+    }
+}
+
+impl From<ElectLeadersRequest> for Request {
+    fn from(value: ElectLeadersRequest) -> Self {
+        Self::ElectLeaders(value)
+    }
+}
+
+impl From<ElectLeadersResponse> for Response {
+    fn from(value: ElectLeadersResponse) -> Self {
+        Self::ElectLeaders(value)
     }
 }

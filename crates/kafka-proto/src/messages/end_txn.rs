@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::Str;
 use crate::writer::Writer;
@@ -90,5 +91,17 @@ impl EndTxnResponse {
             w.i16(self.producer_epoch);
         }
         w.tags(&[]);
+    }
+}
+
+impl From<EndTxnRequest> for Request {
+    fn from(value: EndTxnRequest) -> Self {
+        Self::EndTxn(value)
+    }
+}
+
+impl From<EndTxnResponse> for Response {
+    fn from(value: EndTxnResponse) -> Self {
+        Self::EndTxn(value)
     }
 }

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::{Str, Uuid};
 use crate::writer::Writer;
@@ -689,5 +690,17 @@ impl NodeEndpoint {
         w.i32(self.port);
         w.nstr(self.rack.as_ref(), true);
         w.tags(&[]);
+    }
+}
+
+impl From<FetchRequest> for Request {
+    fn from(value: FetchRequest) -> Self {
+        Self::Fetch(value)
+    }
+}
+
+impl From<FetchResponse> for Response {
+    fn from(value: FetchResponse) -> Self {
+        Self::Fetch(value)
     }
 }

@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::Str;
 use crate::writer::Writer;
@@ -160,5 +161,17 @@ impl Coordinator {
         w.err(self.error_code);
         w.nstr(self.error_message.as_ref(), true);
         w.tags(&[]);
+    }
+}
+
+impl From<FindCoordinatorRequest> for Request {
+    fn from(value: FindCoordinatorRequest) -> Self {
+        Self::FindCoordinator(value)
+    }
+}
+
+impl From<FindCoordinatorResponse> for Response {
+    fn from(value: FindCoordinatorResponse) -> Self {
+        Self::FindCoordinator(value)
     }
 }

@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::{Str, Uuid};
 use crate::writer::Writer;
@@ -80,5 +81,17 @@ impl GetTelemetrySubscriptionsResponse {
         w.bool(self.delta_temporality);
         w.array(&self.requested_metrics, v, |x, w, _| w.str(x));
         w.tags(&[]);
+    }
+}
+
+impl From<GetTelemetrySubscriptionsRequest> for Request {
+    fn from(value: GetTelemetrySubscriptionsRequest) -> Self {
+        Self::GetTelemetrySubscriptions(value)
+    }
+}
+
+impl From<GetTelemetrySubscriptionsResponse> for Response {
+    fn from(value: GetTelemetrySubscriptionsResponse) -> Self {
+        Self::GetTelemetrySubscriptions(value)
     }
 }

@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::Str;
 use crate::writer::Writer;
@@ -70,5 +71,17 @@ impl HeartbeatResponse {
         }
         w.err(self.error_code);
         w.tags(&[]);
+    }
+}
+
+impl From<HeartbeatRequest> for Request {
+    fn from(value: HeartbeatRequest) -> Self {
+        Self::Heartbeat(value)
+    }
+}
+
+impl From<HeartbeatResponse> for Response {
+    fn from(value: HeartbeatResponse) -> Self {
+        Self::Heartbeat(value)
     }
 }

@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::Str;
 use crate::writer::Writer;
@@ -150,5 +151,17 @@ impl AlterConfigsResourceResponse {
         w.i8(self.resource_type);
         w.str(&self.resource_name);
         w.tags(&[]);
+    }
+}
+
+impl From<IncrementalAlterConfigsRequest> for Request {
+    fn from(value: IncrementalAlterConfigsRequest) -> Self {
+        Self::IncrementalAlterConfigs(value)
+    }
+}
+
+impl From<IncrementalAlterConfigsResponse> for Response {
+    fn from(value: IncrementalAlterConfigsResponse) -> Self {
+        Self::IncrementalAlterConfigs(value)
     }
 }

@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::Str;
 use crate::writer::Writer;
@@ -101,5 +102,17 @@ impl InitProducerIdResponse {
         w.i64(self.producer_id);
         w.i16(self.producer_epoch);
         w.tags(&[]);
+    }
+}
+
+impl From<InitProducerIdRequest> for Request {
+    fn from(value: InitProducerIdRequest) -> Self {
+        Self::InitProducerId(value)
+    }
+}
+
+impl From<InitProducerIdResponse> for Response {
+    fn from(value: InitProducerIdResponse) -> Self {
+        Self::InitProducerId(value)
     }
 }

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::Str;
 use crate::writer::Writer;
@@ -222,5 +223,17 @@ impl JoinGroupResponseMember {
         }
         w.bytes(&self.metadata);
         w.tags(&[]);
+    }
+}
+
+impl From<JoinGroupRequest> for Request {
+    fn from(value: JoinGroupRequest) -> Self {
+        Self::JoinGroup(value)
+    }
+}
+
+impl From<JoinGroupResponse> for Response {
+    fn from(value: JoinGroupResponse) -> Self {
+        Self::JoinGroup(value)
     }
 }

@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::Str;
 use crate::writer::Writer;
@@ -141,5 +142,17 @@ impl MemberResponse {
         w.nstr(self.group_instance_id.as_ref(), true);
         w.err(self.error_code);
         w.tags(&[]);
+    }
+}
+
+impl From<LeaveGroupRequest> for Request {
+    fn from(value: LeaveGroupRequest) -> Self {
+        Self::LeaveGroup(value)
+    }
+}
+
+impl From<LeaveGroupResponse> for Response {
+    fn from(value: LeaveGroupResponse) -> Self {
+        Self::LeaveGroup(value)
     }
 }

@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::Str;
 use crate::writer::Writer;
@@ -97,5 +98,17 @@ impl ConfigResource {
             w.i8(self.resource_type);
         }
         w.tags(&[]);
+    }
+}
+
+impl From<ListConfigResourcesRequest> for Request {
+    fn from(value: ListConfigResourcesRequest) -> Self {
+        Self::ListConfigResources(value)
+    }
+}
+
+impl From<ListConfigResourcesResponse> for Response {
+    fn from(value: ListConfigResourcesResponse) -> Self {
+        Self::ListConfigResources(value)
     }
 }

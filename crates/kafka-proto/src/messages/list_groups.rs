@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::Str;
 use crate::writer::Writer;
@@ -111,5 +112,17 @@ impl ListedGroup {
             w.str(&self.group_type);
         }
         w.tags(&[]);
+    }
+}
+
+impl From<ListGroupsRequest> for Request {
+    fn from(value: ListGroupsRequest) -> Self {
+        Self::ListGroups(value)
+    }
+}
+
+impl From<ListGroupsResponse> for Response {
+    fn from(value: ListGroupsResponse) -> Self {
+        Self::ListGroups(value)
     }
 }

@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::Str;
 use crate::writer::Writer;
@@ -222,5 +223,17 @@ impl ListOffsetsPartitionResponse {
             w.i32(self.leader_epoch);
         }
         w.tags(&[]);
+    }
+}
+
+impl From<ListOffsetsRequest> for Request {
+    fn from(value: ListOffsetsRequest) -> Self {
+        Self::ListOffsets(value)
+    }
+}
+
+impl From<ListOffsetsResponse> for Response {
+    fn from(value: ListOffsetsResponse) -> Self {
+        Self::ListOffsets(value)
     }
 }

@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::Str;
 use crate::writer::Writer;
@@ -159,5 +160,17 @@ impl OngoingPartitionReassignment {
         w.array(&self.adding_replicas, v, |x, w, _| w.i32(*x));
         w.array(&self.removing_replicas, v, |x, w, _| w.i32(*x));
         w.tags(&[]);
+    }
+}
+
+impl From<ListPartitionReassignmentsRequest> for Request {
+    fn from(value: ListPartitionReassignmentsRequest) -> Self {
+        Self::ListPartitionReassignments(value)
+    }
+}
+
+impl From<ListPartitionReassignmentsResponse> for Response {
+    fn from(value: ListPartitionReassignmentsResponse) -> Self {
+        Self::ListPartitionReassignments(value)
     }
 }

@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::Str;
 use crate::writer::Writer;
@@ -120,5 +121,17 @@ impl TransactionState {
         w.i64(self.producer_id);
         w.str(&self.transaction_state);
         w.tags(&[]);
+    }
+}
+
+impl From<ListTransactionsRequest> for Request {
+    fn from(value: ListTransactionsRequest) -> Self {
+        Self::ListTransactions(value)
+    }
+}
+
+impl From<ListTransactionsResponse> for Response {
+    fn from(value: ListTransactionsResponse) -> Self {
+        Self::ListTransactions(value)
     }
 }

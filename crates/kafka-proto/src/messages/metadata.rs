@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::{Str, Uuid};
 use crate::writer::Writer;
@@ -338,5 +339,17 @@ impl MetadataResponsePartition {
             w.array(&self.offline_replicas, v, |x, w, _| w.i32(*x));
         }
         w.tags(&[]);
+    }
+}
+
+impl From<MetadataRequest> for Request {
+    fn from(value: MetadataRequest) -> Self {
+        Self::Metadata(value)
+    }
+}
+
+impl From<MetadataResponse> for Response {
+    fn from(value: MetadataResponse) -> Self {
+        Self::Metadata(value)
     }
 }

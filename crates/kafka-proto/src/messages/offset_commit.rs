@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::{Str, Uuid};
 use crate::writer::Writer;
@@ -243,5 +244,17 @@ impl OffsetCommitResponsePartition {
         w.i32(self.partition_index);
         w.err(self.error_code);
         w.tags(&[]);
+    }
+}
+
+impl From<OffsetCommitRequest> for Request {
+    fn from(value: OffsetCommitRequest) -> Self {
+        Self::OffsetCommit(value)
+    }
+}
+
+impl From<OffsetCommitResponse> for Response {
+    fn from(value: OffsetCommitResponse) -> Self {
+        Self::OffsetCommit(value)
     }
 }

@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::Str;
 use crate::writer::Writer;
@@ -148,5 +149,17 @@ impl OffsetDeleteResponsePartition {
     pub(crate) fn encode(&self, w: &mut Writer, _v: ApiVersion) {
         w.i32(self.partition_index);
         w.err(self.error_code);
+    }
+}
+
+impl From<OffsetDeleteRequest> for Request {
+    fn from(value: OffsetDeleteRequest) -> Self {
+        Self::OffsetDelete(value)
+    }
+}
+
+impl From<OffsetDeleteResponse> for Response {
+    fn from(value: OffsetDeleteResponse) -> Self {
+        Self::OffsetDelete(value)
     }
 }

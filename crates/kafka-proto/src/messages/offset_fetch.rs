@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::{Str, Uuid};
 use crate::writer::Writer;
@@ -413,5 +414,17 @@ impl OffsetFetchResponsePartitions {
         w.nstr(self.metadata.as_ref(), true);
         w.err(self.error_code);
         w.tags(&[]);
+    }
+}
+
+impl From<OffsetFetchRequest> for Request {
+    fn from(value: OffsetFetchRequest) -> Self {
+        Self::OffsetFetch(value)
+    }
+}
+
+impl From<OffsetFetchResponse> for Response {
+    fn from(value: OffsetFetchResponse) -> Self {
+        Self::OffsetFetch(value)
     }
 }

@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::Str;
 use crate::writer::Writer;
@@ -205,5 +206,17 @@ impl EpochEndOffset {
         w.i32(self.leader_epoch);
         w.i64(self.end_offset);
         w.tags(&[]);
+    }
+}
+
+impl From<OffsetForLeaderEpochRequest> for Request {
+    fn from(value: OffsetForLeaderEpochRequest) -> Self {
+        Self::OffsetForLeaderEpoch(value)
+    }
+}
+
+impl From<OffsetForLeaderEpochResponse> for Response {
+    fn from(value: OffsetForLeaderEpochResponse) -> Self {
+        Self::OffsetForLeaderEpoch(value)
     }
 }

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::{Str, Uuid};
 use crate::writer::Writer;
@@ -360,5 +361,17 @@ impl NodeEndpoint {
         w.i32(self.port);
         w.nstr(self.rack.as_ref(), true);
         w.tags(&[]);
+    }
+}
+
+impl From<ProduceRequest> for Request {
+    fn from(value: ProduceRequest) -> Self {
+        Self::Produce(value)
+    }
+}
+
+impl From<ProduceResponse> for Response {
+    fn from(value: ProduceResponse) -> Self {
+        Self::Produce(value)
     }
 }

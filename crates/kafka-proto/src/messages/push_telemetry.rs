@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::Uuid;
 use crate::writer::Writer;
@@ -70,5 +71,17 @@ impl PushTelemetryResponse {
         w.i32(self.throttle_time_ms);
         w.err(self.error_code);
         w.tags(&[]);
+    }
+}
+
+impl From<PushTelemetryRequest> for Request {
+    fn from(value: PushTelemetryRequest) -> Self {
+        Self::PushTelemetry(value)
+    }
+}
+
+impl From<PushTelemetryResponse> for Response {
+    fn from(value: PushTelemetryResponse) -> Self {
+        Self::PushTelemetry(value)
     }
 }

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::Str;
 use crate::writer::Writer;
@@ -65,5 +66,17 @@ impl SaslAuthenticateResponse {
             w.i64(self.session_lifetime_ms);
         }
         w.tags(&[]);
+    }
+}
+
+impl From<SaslAuthenticateRequest> for Request {
+    fn from(value: SaslAuthenticateRequest) -> Self {
+        Self::SaslAuthenticate(value)
+    }
+}
+
+impl From<SaslAuthenticateResponse> for Response {
+    fn from(value: SaslAuthenticateResponse) -> Self {
+        Self::SaslAuthenticate(value)
     }
 }

@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::Str;
 use crate::writer::Writer;
@@ -48,5 +49,17 @@ impl SaslHandshakeResponse {
     pub(crate) fn encode(&self, w: &mut Writer, v: ApiVersion) {
         w.err(self.error_code);
         w.array(&self.mechanisms, v, |x, w, _| w.str(x));
+    }
+}
+
+impl From<SaslHandshakeRequest> for Request {
+    fn from(value: SaslHandshakeRequest) -> Self {
+        Self::SaslHandshake(value)
+    }
+}
+
+impl From<SaslHandshakeResponse> for Response {
+    fn from(value: SaslHandshakeResponse) -> Self {
+        Self::SaslHandshake(value)
     }
 }

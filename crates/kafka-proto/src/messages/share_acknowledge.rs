@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::{Str, Uuid};
 use crate::writer::Writer;
@@ -292,5 +293,17 @@ impl NodeEndpoint {
         w.i32(self.port);
         w.nstr(self.rack.as_ref(), true);
         w.tags(&[]);
+    }
+}
+
+impl From<ShareAcknowledgeRequest> for Request {
+    fn from(value: ShareAcknowledgeRequest) -> Self {
+        Self::ShareAcknowledge(value)
+    }
+}
+
+impl From<ShareAcknowledgeResponse> for Response {
+    fn from(value: ShareAcknowledgeResponse) -> Self {
+        Self::ShareAcknowledge(value)
     }
 }

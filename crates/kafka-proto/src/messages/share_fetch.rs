@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::{Str, Uuid};
 use crate::writer::Writer;
@@ -414,5 +415,17 @@ impl NodeEndpoint {
         w.i32(self.port);
         w.nstr(self.rack.as_ref(), true);
         w.tags(&[]);
+    }
+}
+
+impl From<ShareFetchRequest> for Request {
+    fn from(value: ShareFetchRequest) -> Self {
+        Self::ShareFetch(value)
+    }
+}
+
+impl From<ShareFetchResponse> for Response {
+    fn from(value: ShareFetchResponse) -> Self {
+        Self::ShareFetch(value)
     }
 }

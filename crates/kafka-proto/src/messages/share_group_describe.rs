@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::{Str, Uuid};
 use crate::writer::Writer;
@@ -224,5 +225,17 @@ impl TopicPartitions {
         w.str(&self.topic_name);
         w.array(&self.partitions, v, |x, w, _| w.i32(*x));
         w.tags(&[]);
+    }
+}
+
+impl From<ShareGroupDescribeRequest> for Request {
+    fn from(value: ShareGroupDescribeRequest) -> Self {
+        Self::ShareGroupDescribe(value)
+    }
+}
+
+impl From<ShareGroupDescribeResponse> for Response {
+    fn from(value: ShareGroupDescribeResponse) -> Self {
+        Self::ShareGroupDescribe(value)
     }
 }

@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::{Str, Uuid};
 use crate::writer::Writer;
@@ -136,5 +137,17 @@ impl TopicPartitions {
         w.uuid(self.topic_id);
         w.array(&self.partitions, v, |x, w, _| w.i32(*x));
         w.tags(&[]);
+    }
+}
+
+impl From<ShareGroupHeartbeatRequest> for Request {
+    fn from(value: ShareGroupHeartbeatRequest) -> Self {
+        Self::ShareGroupHeartbeat(value)
+    }
+}
+
+impl From<ShareGroupHeartbeatResponse> for Response {
+    fn from(value: ShareGroupHeartbeatResponse) -> Self {
+        Self::ShareGroupHeartbeat(value)
     }
 }

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::Str;
 use crate::writer::Writer;
@@ -138,5 +139,17 @@ impl SyncGroupResponse {
         }
         w.bytes(&self.assignment);
         w.tags(&[]);
+    }
+}
+
+impl From<SyncGroupRequest> for Request {
+    fn from(value: SyncGroupRequest) -> Self {
+        Self::SyncGroup(value)
+    }
+}
+
+impl From<SyncGroupResponse> for Response {
+    fn from(value: SyncGroupResponse) -> Self {
+        Self::SyncGroup(value)
     }
 }

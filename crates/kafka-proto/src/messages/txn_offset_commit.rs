@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::Str;
 use crate::writer::Writer;
@@ -232,5 +233,17 @@ impl TxnOffsetCommitResponsePartition {
         w.i32(self.partition_index);
         w.err(self.error_code);
         w.tags(&[]);
+    }
+}
+
+impl From<TxnOffsetCommitRequest> for Request {
+    fn from(value: TxnOffsetCommitRequest) -> Self {
+        Self::TxnOffsetCommit(value)
+    }
+}
+
+impl From<TxnOffsetCommitResponse> for Response {
+    fn from(value: TxnOffsetCommitResponse) -> Self {
+        Self::TxnOffsetCommit(value)
     }
 }

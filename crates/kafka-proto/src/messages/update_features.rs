@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::Str;
 use crate::writer::Writer;
@@ -166,5 +167,17 @@ impl UpdatableFeatureResult {
         w.err(self.error_code);
         w.nstr(self.error_message.as_ref(), true);
         w.tags(&[]);
+    }
+}
+
+impl From<UpdateFeaturesRequest> for Request {
+    fn from(value: UpdateFeaturesRequest) -> Self {
+        Self::UpdateFeatures(value)
+    }
+}
+
+impl From<UpdateFeaturesResponse> for Response {
+    fn from(value: UpdateFeaturesResponse) -> Self {
+        Self::UpdateFeatures(value)
     }
 }

@@ -3,6 +3,7 @@
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
+use crate::messages::{Request, Response};
 use crate::reader::Reader;
 use crate::value::Str;
 use crate::writer::Writer;
@@ -197,5 +198,17 @@ impl WritableTxnMarkerPartitionResult {
         w.i32(self.partition_index);
         w.err(self.error_code);
         w.tags(&[]);
+    }
+}
+
+impl From<WriteTxnMarkersRequest> for Request {
+    fn from(value: WriteTxnMarkersRequest) -> Self {
+        Self::WriteTxnMarkers(value)
+    }
+}
+
+impl From<WriteTxnMarkersResponse> for Response {
+    fn from(value: WriteTxnMarkersResponse) -> Self {
+        Self::WriteTxnMarkers(value)
     }
 }
