@@ -141,6 +141,11 @@ impl Assembler {
         }
     }
 
+    /// Whether no command is under way.
+    pub(crate) const fn is_idle(&self) -> bool {
+        matches!(self.0, Awaited::Method)
+    }
+
     fn on_method(&mut self, frame: Frame) -> Result<Option<Command>, Fault> {
         if frame.kind != FrameKind::Method {
             let text = "expected method frame, got non method frame instead";
@@ -266,7 +271,7 @@ pub fn write_command(
     frame::write_content(channel, properties.as_bytes(), body, frame_max, out);
 }
 
-/// Appends `basic.deliver` with its content, without building the method first: the hot way out.
+/// Appends `basic.deliver` with its content, without building the method first.
 pub(crate) fn write_delivery(
     channel: ChannelId,
     delivery: &Delivery<'_>,

@@ -26,6 +26,7 @@ use crate::fault::{Failure, Fault, ReplyCode};
 use crate::frame::{self, Frame, FrameKind, PROTOCOL_HEADER};
 use crate::handshake::{self, Authenticate, Capabilities, Opening, Refusal};
 use crate::heartbeat::{Heartbeat, Tick};
+use crate::hot;
 use crate::ids::{ChannelId, DeliveryTag, MethodId, ShortStr};
 use crate::methods::{
     BasicAck, BasicNack, ChannelClose, ChannelCloseOk, ChannelOpen, ConnectionBlocked,
@@ -229,6 +230,9 @@ impl Connection {
                     Opening::Ours => self.start(input, out),
                 },
                 _ => {
+                    if let Some(event) = self.take_hot(input) {
+                        return Ok(Some(event));
+                    }
                     let frame = frame::split_frame(input, self.limits.frame_max)
                         .inspect_err(|_| self.deaf = true)?;
                     let Some(frame) = frame else { return Ok(None) };
@@ -238,6 +242,20 @@ impl Connection {
                 }
             }
         }
+    }
+
+    /// The frequent events, if their channel is between commands and they are all there.
+    fn take_hot(&mut self, input: &mut BytesMut) -> Option<Event> {
+        let channel = hot::channel_of(input)?;
+        match self.channels.get(channel) {
+            Some(State::Open(assembler)) if assembler.is_idle() => {}
+            _ => return None,
+        }
+        if let Some(ack) = hot::take_ack(input) {
+            return Some(Event::Method { channel, method: ack.into() });
+        }
+        hot::take_publish(input, self.limits.frame_max, self.settings.message_max)
+            .map(Event::Publish)
     }
 
     fn refuse_protocol(&mut self, input: &mut BytesMut, out: &mut Output) -> Event {
@@ -538,7 +556,10 @@ impl Connection {
     /// Writes `basic.deliver` with its content; dropped like [`send`](Self::send).
     pub fn deliver(&mut self, channel: ChannelId, delivery: &Delivery<'_>, out: &mut Output) {
         if self.may_write(channel) {
-            channel::write_delivery(channel, delivery, self.limits.frame_max, out);
+            let frame_max = self.limits.frame_max;
+            if !hot::write_delivery(channel, delivery, frame_max, out) {
+                channel::write_delivery(channel, delivery, frame_max, out);
+            }
             self.sent += 1;
         }
     }

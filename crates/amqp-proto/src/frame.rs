@@ -190,13 +190,13 @@ pub(crate) fn write_content(
 }
 
 pub(crate) const METHOD: u8 = 1;
-const HEADER: u8 = 2;
-const BODY: u8 = 3;
+pub(crate) const HEADER: u8 = 2;
+pub(crate) const BODY: u8 = 3;
 const HEARTBEAT: u8 = 8;
 pub(crate) const FRAME_END: u8 = 0xCE;
 pub(crate) const HEADER_LEN: usize = 7;
 /// Class 2, weight 2, body size 8.
-const CONTENT_HEADER_LEN: usize = 12;
+pub(crate) const CONTENT_HEADER_LEN: usize = 12;
 /// Class basic, the only one with content.
 const BASIC: u8 = 60;
 /// How many octets of a bad frame a reply text shows, as in RabbitMQ.

@@ -20,6 +20,7 @@ mod fault;
 mod frame;
 mod handshake;
 mod heartbeat;
+mod hot;
 mod ids;
 pub mod methods;
 mod output;

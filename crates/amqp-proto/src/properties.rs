@@ -74,17 +74,28 @@ impl Properties {
     /// If the flags name more than 14 properties, a field is cut or the header table is malformed,
     /// or octets are left over.
     pub fn new(bytes: Bytes) -> Result<Self, Malformed> {
-        let mut fields = Fields::new(&bytes)?;
+        Self::check(&bytes)?;
+        Ok(Self(bytes))
+    }
+
+    /// What [`new`](Self::new) checks.
+    pub(crate) fn check(bytes: &[u8]) -> Result<(), Malformed> {
+        let mut fields = Fields::new(bytes)?;
         if fields.flags & 1 != 0 {
             return Err(Malformed::PropertyFlags(fields.flags));
         }
-        let headers = fields.find(HEADERS)?.unwrap_or_default();
-        fields.find(SHAPES.len())?;
-        if !fields.rest.is_empty() {
-            return Err(Malformed::Trailing(fields.rest.len()));
+        let mut left = fields.flags & !0b11; // the properties still to come: mostly one or two
+        while left != 0 {
+            let property = left.leading_zeros();
+            left &= !(0x8000 >> property);
+            let property = usize::try_from(property).unwrap_or(usize::MAX);
+            let Some(shape) = SHAPES.get(property) else { break };
+            let field = fields.take(*shape)?;
+            if property == HEADERS {
+                check_table(field)?;
+            }
         }
-        check_table(headers)?;
-        Ok(Self(bytes))
+        if fields.rest.is_empty() { Ok(()) } else { Err(Malformed::Trailing(fields.rest.len())) }
     }
 
     /// Takes bytes that passed [`new`](Self::new) before they were stored.

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
+use crate::channel::Content;
 use crate::methods::*;
 use crate::properties::BasicProperties;
 use crate::{Frame, split_frame, write_method_frame};
@@ -697,5 +698,43 @@ fn a_prefix_of_a_frame_is_never_an_event() {
         let mut prefix = BytesMut::from(&wire.input[..len]);
         assert_eq!(split_frame(&mut prefix, 8192), Ok(None));
         assert_eq!(prefix.len(), len);
+    }
+}
+
+// What our own commands and the load generator do: the client's side with the same parts.
+#[test]
+fn a_client_assembles_what_the_server_delivers_and_the_server_what_the_client_publishes() {
+    let mut wire = Wire::with_channel();
+    for len in [0, 1, 4095, 4096, 131_064, 131_065, 300_000] {
+        let content = Content {
+            properties: BasicProperties { priority: Some(3), ..Default::default() }.encode(),
+            body: Bytes::from(vec![5; len]),
+        };
+        let mut said = Output::new();
+        let method = BasicPublish { mandatory: true, ..publish() }.into();
+        crate::write_command(ChannelId(1), &method, &content, 131_072, &mut said);
+        wire.input.extend_from_slice(&said.copy_to_bytes(said.remaining()));
+        let Event::Publish(published) = wire.event() else { panic!("no publish") };
+        assert!(published.mandatory && !published.immediate);
+        assert_eq!(published.content, content);
+        let returned = Returned {
+            code: ReplyCode::NoRoute,
+            exchange: &published.exchange,
+            routing_key: &published.routing_key,
+            properties: content.properties.as_bytes(),
+            body: &content.body,
+        };
+        wire.connection.return_message(ChannelId(1), &returned, &mut wire.out);
+        let mut assembler = crate::Assembler::default();
+        let frames = wire.heard_frames();
+        let heard = frames.into_iter().filter_map(|frame| assembler.push(frame, 1 << 20).unwrap());
+        let expected = BasicReturn {
+            reply_code: 312,
+            reply_text: ShortStr::from_static("NO_ROUTE"),
+            exchange: ShortStr::new(),
+            routing_key: ShortStr::from_static("q"),
+        };
+        let expected = Command { method: expected.into(), content: Some(content) };
+        assert_eq!(heard.collect::<Vec<_>>(), [expected]);
     }
 }
