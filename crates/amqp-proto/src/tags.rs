@@ -15,7 +15,7 @@ pub struct UnknownTag(pub DeliveryTag);
 /// of outstanding deliveries is bounded by the consumers' prefetch, which the session sees to.
 ///
 /// Invariants: tags ascend; the first slot is not empty; at most half of the slots, beyond
-/// [`HOLES_MIN`], are empty.
+/// the first 32, are empty.
 #[derive(Clone, Debug)]
 pub struct Tags<T> {
     slots: VecDeque<(DeliveryTag, Option<T>)>,
