@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import cache, process
+from . import bare, cache, process
 from .control import Control
 from .kafka import Kafka
 from .ottla import Ottla
@@ -91,6 +91,7 @@ def _run(command):
 
 SUITES = {
     "auditors": auditors,
+    "bare-build": bare.build,
     "acceptance-ottla-kafka": lambda: acceptance(Ottla(), KAFKA),
     "acceptance-ottla-amqp": lambda: acceptance(Ottla(), AMQP),
     "clients-ottla": lambda: clients(Ottla()),
