@@ -5,5 +5,8 @@
 //! a pure machine: `apply(command, now) -> effects`.
 
 pub mod clock;
+pub mod exchange;
 pub mod group;
+pub mod queue;
 pub mod txn;
+pub mod value;
