@@ -4,9 +4,26 @@
 //! reveals; the driver releases the reply once the log is durable past it. What is hard to get right is
 //! a pure machine: `apply(command, now) -> effects`.
 
+pub mod catalog;
+pub mod chance;
 pub mod clock;
-pub mod exchange;
+mod engine;
+mod fact;
 pub mod group;
-pub mod queue;
+pub mod topic;
 pub mod txn;
-pub mod value;
+mod waiters;
+
+pub use ottla_store::batch;
+pub use ottla_store::disk::FileDisk;
+pub use ottla_store::{
+    Batches, Durability, DurableObserver, Fatal, Lsn, Offset, OpenError, ReadError, Refused,
+    StreamId,
+};
+
+pub use self::chance::base64_id;
+pub use self::engine::{
+    ConfigureError, CreateError, DeleteRecordsError, Engine, Found, NewTopic, Options,
+    PartitionsError,
+};
+pub use self::txn::producers::Aborted;

@@ -1,1 +1,183 @@
-//! Ottla's listeners: Kafka, AMQP 0-9-1 and HTTP over one engine.
+//! Ottla's listeners: Kafka, AMQP 0-9-1 and HTTP over one engine. A library: the command `ottla
+//! serve` is a few lines around it.
+
+pub mod config;
+mod error;
+mod kafka;
+mod listener;
+mod release;
+mod roles;
+mod shutdown;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ottla_engine::clock::SystemClock;
+use ottla_engine::{DurableObserver, Engine, FileDisk, Lsn, Options, StreamId};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+pub use self::error::ServeError;
+
+use self::config::Config;
+use self::release::Release;
+use self::roles::Roles;
+use self::shutdown::Shutdown;
+
+/// A broker that serves.
+#[derive(Debug)]
+pub struct Server {
+    startup: Startup,
+    roles: Roles,
+    shutdown: Shutdown,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// Where a server serves.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Startup {
+    /// The data directory.
+    pub data: PathBuf,
+    /// Bound addresses for Kafka clients.
+    pub kafka: Vec<SocketAddr>,
+    /// Bound addresses for RabbitMQ clients.
+    pub amqp: Vec<SocketAddr>,
+    /// Bound addresses for HTTP clients.
+    pub http: Vec<SocketAddr>,
+}
+
+impl Server {
+    /// Binds the listeners, recovers the data directory and serves. Returns once clients may connect.
+    pub async fn start(config: Config) -> Result<Self, ServeError> {
+        let kafka = listener::bind("kafka", &config.kafka).await?;
+        let release = Arc::new(Release::default());
+        let engine = open_engine(&config, &release)?;
+        let roles = Roles::start(&engine)?;
+        let shutdown = Shutdown::default();
+        let startup = Startup {
+            data: config.data.clone(),
+            kafka: addresses(&kafka),
+            amqp: Vec::new(),
+            http: Vec::new(),
+        };
+        let mut tasks = vec![
+            tokio::spawn(releaser(Arc::clone(&release), Arc::clone(&engine))),
+            tokio::spawn(ticker(Arc::clone(&engine))),
+        ];
+        let context = Arc::new(kafka::Context::new(&config, engine, release));
+        for listener in kafka {
+            tasks.push(tokio::spawn(kafka::listen(
+                listener,
+                Arc::clone(&context),
+                shutdown.clone(),
+            )));
+        }
+        if let Some(path) = &config.ready_file {
+            write_ready_file(path, &startup)?;
+        }
+        tracing::info!("Server startup complete");
+        Ok(Self { startup, roles, shutdown, tasks })
+    }
+
+    /// Where it serves.
+    #[must_use]
+    pub const fn startup(&self) -> &Startup {
+        &self.startup
+    }
+
+    /// Serves until `stop` resolves, then stops in order; or until the log fails.
+    pub async fn run_until(mut self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
+        tokio::select! {
+            () = stop => self.stop().await,
+            failure = self.roles.failed() => Err(failure),
+        }
+    }
+
+    /// Takes no more connections, lets those that are open finish what they began, syncs, ends.
+    pub async fn stop(self) -> Result<(), ServeError> {
+        tracing::info!("stopping");
+        self.shutdown.drain(DRAIN).await;
+        for task in &self.tasks {
+            task.abort();
+        }
+        let roles = self.roles;
+        let stopped = tokio::task::spawn_blocking(move || roles.stop()).await;
+        if stopped.is_err() {
+            tracing::error!("the engine did not stop in order");
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+fn addresses(listeners: &[TcpListener]) -> Vec<SocketAddr> {
+    listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+}
+
+fn open_engine(config: &Config, release: &Arc<Release>) -> Result<Arc<Engine>, ServeError> {
+    let data = &config.data;
+    let disk = FileDisk::open(data).map_err(|error| ServeError::disk(data, error))?;
+    let mut seed = [0; 8];
+    #[expect(clippy::disallowed_methods, reason = "the outermost layer seeds chance")]
+    getrandom::fill(&mut seed).map_err(|error| ServeError::Io {
+        doing: "asking the system for a random seed".to_owned(),
+        source: std::io::Error::other(error.to_string()),
+    })?;
+    let mut options = Options::new(config.durability, u64::from_le_bytes(seed));
+    options.partitions = config.partitions;
+    options.auto_create_topics = config.auto_create_topics;
+    let observer = Published { release: Arc::clone(release) };
+    let engine =
+        Engine::open(Arc::new(disk), Arc::new(SystemClock::new()), options, Box::new(observer))
+            .map_err(|error| ServeError::open(data, error))?;
+    Ok(Arc::new(engine))
+}
+
+/// What the log's thread does after a commit: one number, one list, one wake.
+#[derive(Debug)]
+struct Published {
+    release: Arc<Release>,
+}
+
+impl DurableObserver for Published {
+    fn durable(&self, upto: Lsn, partitions: &[StreamId]) {
+        self.release.publish(upto, partitions);
+    }
+}
+
+/// Wakes, inside the runtime, who waited for the log.
+async fn releaser(release: Arc<Release>, engine: Arc<Engine>) {
+    loop {
+        let partitions = release.moved().await;
+        engine.wake(&partitions);
+    }
+}
+
+/// Lets the engine's timers run.
+async fn ticker(engine: Arc<Engine>) {
+    let mut interval = tokio::time::interval(TICK);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        engine.tick();
+    }
+}
+
+fn write_ready_file(path: &std::path::Path, startup: &Startup) -> Result<(), ServeError> {
+    let failed = |source: std::io::Error| ServeError::Io {
+        doing: format!("writing {}", path.display()),
+        source,
+    };
+    let text = serde_json::to_string(startup).map_err(|error| failed(error.into()))?;
+    let partial = path.with_extension("partial");
+    std::fs::write(&partial, text).map_err(failed)?;
+    std::fs::rename(&partial, path).map_err(failed)
+}
+
+/// How long open connections may take to finish what they began.
+const DRAIN: Duration = Duration::from_secs(3);
+/// The grain of the engine's timers.
+const TICK: Duration = Duration::from_millis(10);

@@ -247,6 +247,12 @@ impl Producers {
         self.producers.get(&producer)?.transaction.map(Offset)
     }
 
+    /// Whether there is nothing to remember.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Every producer, by number.
     pub fn iter(&self) -> impl Iterator<Item = ProducerView> {
         self.producers.iter().map(|(id, producer)| ProducerView {

@@ -1,0 +1,122 @@
+//! The engine: the store, what exists in it, and the roles that keep it going.
+//!
+//! Locks, outermost first: catalogue, group, transaction coordinator, partitions in ascending
+//! stream id; the store's own come inside. None is held while waiting for the disk.
+
+mod lookup;
+mod open;
+mod producing;
+mod topics;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use ottla_store::{Fatal, Lsn, Store, StreamId};
+
+pub use self::lookup::Found;
+pub use self::open::Options;
+pub use self::topics::{
+    ConfigureError, CreateError, DeleteRecordsError, NewTopic, PartitionsError,
+};
+use crate::catalog::Catalog;
+use crate::chance::Chance;
+use crate::clock::{Clock, Now};
+
+/// The broker without a wire.
+#[derive(Debug)]
+pub struct Engine {
+    store: Arc<Store>,
+    clock: Arc<dyn Clock>,
+    options: Options,
+    catalog: RwLock<Catalog>,
+    chance: Mutex<Chance>,
+    producer_ids: producing::ProducerIds,
+    stopping: AtomicBool,
+}
+
+impl Engine {
+    /// The store under it.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Both clocks.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        self.clock.now()
+    }
+
+    /// How it was opened.
+    #[must_use]
+    pub const fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// What exists, to read. Replies that show it wait for [`Catalog::changed`].
+    pub fn catalog(&self) -> RwLockReadGuard<'_, Catalog> {
+        self.catalog.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn catalog_mut(&self) -> RwLockWriteGuard<'_, Catalog> {
+        self.catalog.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn chance(&self) -> MutexGuard<'_, Chance> {
+        self.chance.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The log role: writes and syncs what is appended until [`stop`](Self::stop), then once more.
+    pub fn run_log(&self) -> Result<(), Fatal> {
+        loop {
+            let stopping = self.stopping.load(Ordering::Acquire);
+            if self.store.commit()?.is_none() {
+                if stopping {
+                    return Ok(());
+                }
+                self.store.park(LOG_IDLE);
+            }
+        }
+    }
+
+    /// The keeper role: retires, takes snapshots, recycles, until [`stop`](Self::stop).
+    pub fn run_keeper(&self) -> Result<(), Fatal> {
+        while !self.stopping.load(Ordering::Acquire) {
+            if !self.store.keep(self)? {
+                std::thread::park_timeout(KEEPER_IDLE);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends both roles; the keeper within its idle time.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.store.stop();
+    }
+
+    /// Tells who waits for records of these partitions that there are some.
+    pub fn wake(&self, partitions: &[StreamId]) {
+        let catalog = self.catalog();
+        for stream in partitions {
+            if let Some(partition) = catalog.partition(*stream) {
+                partition.wake();
+            }
+        }
+    }
+
+    /// Lets timers run whose time has come.
+    pub fn tick(&self) {}
+
+    /// Everything below this place is durable.
+    #[must_use]
+    pub fn durable(&self) -> Lsn {
+        self.store.durable()
+    }
+}
+
+/// How long the log role waits before it proves its last group with an empty one (store.md rule 1).
+const LOG_IDLE: Duration = Duration::from_millis(1);
+/// How long the keeper waits when there is nothing to do.
+const KEEPER_IDLE: Duration = Duration::from_millis(20);

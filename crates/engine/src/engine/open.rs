@@ -1,0 +1,170 @@
+//! Opening: the engine is a replay of the log over the snapshot. And the other direction: the
+//! engine's objects for the next snapshot.
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, RwLock};
+
+use bytes::Bytes;
+use ottla_store::disk::Disk;
+use ottla_store::frame::{Frame, Item};
+use ottla_store::{
+    Durability, DurableObserver, Lsn, OpenError, Purpose, Replay, ReplayFact, ReplayItem, State,
+    Store, StreamId,
+};
+
+use super::Engine;
+use super::producing::ProducerIds;
+use crate::catalog::{Catalog, CatalogFact};
+use crate::chance::Chance;
+use crate::clock::Clock;
+use crate::fact::{Fact, ObjectKey, decode, encode};
+use crate::topic::{PartitionImage, PartitionState};
+
+/// How an engine behaves.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The store's own options.
+    pub store: ottla_store::Options,
+    /// Partitions of a topic whose creator does not say.
+    pub partitions: i32,
+    /// Whether a topic that is asked for begins to exist.
+    pub auto_create_topics: bool,
+    /// Seeds identifiers; differs at each start.
+    pub seed: u64,
+}
+
+impl Options {
+    /// The defaults, with a seed from the outermost layer.
+    #[must_use]
+    pub fn new(durability: Durability, seed: u64) -> Self {
+        Self {
+            store: ottla_store::Options { durability, seed, ..ottla_store::Options::default() },
+            partitions: 1,
+            auto_create_topics: true,
+            seed,
+        }
+    }
+}
+
+impl Engine {
+    /// Recovers what the disk holds, or starts empty.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+        options: Options,
+        observer: Box<dyn DurableObserver>,
+    ) -> Result<Self, OpenError> {
+        let mut recovery = Recovery::default();
+        let store = Store::open(disk, options.store.clone(), &mut recovery)?;
+        store.observe(observer);
+        recovery.adopt_partitions();
+        let engine = Self {
+            store: Arc::new(store),
+            clock,
+            chance: Mutex::new(Chance::new(options.seed)),
+            options,
+            catalog: RwLock::new(recovery.catalog),
+            producer_ids: ProducerIds::from(recovery.producer_ids),
+            stopping: AtomicBool::new(false),
+        };
+        engine.name_cluster();
+        Ok(engine)
+    }
+
+    /// Gives a new data directory its identity.
+    fn name_cluster(&self) {
+        let mut catalog = self.catalog_mut();
+        if catalog.cluster() != [0; 16] {
+            return;
+        }
+        let fact = CatalogFact::Cluster { id: self.chance().uuid() };
+        let payload = Bytes::from(encode(&Fact::Catalog(fact.clone())));
+        if let Ok(reservation) = self.store.reserve(Purpose::Shrink, 1, payload.len()) {
+            let lsn = self.store.append(reservation, Frame::of(Item::State { payload })).lsn;
+            catalog.apply(lsn, fact);
+        }
+    }
+}
+
+/// What recovery has found so far.
+#[derive(Default)]
+struct Recovery {
+    catalog: Catalog,
+    partitions: HashMap<StreamId, PartitionState>,
+    producer_ids: i64,
+}
+
+impl Recovery {
+    /// Gives each partition of the catalogue what was remembered of it.
+    fn adopt_partitions(&mut self) {
+        for (stream, remembered) in self.partitions.drain() {
+            if let Some(partition) = self.catalog.partition(stream) {
+                *partition.lock() = remembered;
+            }
+        }
+    }
+
+    fn apply(&mut self, lsn: Lsn, fact: Fact) {
+        match fact {
+            Fact::Catalog(fact) => self.catalog.apply(lsn, fact),
+            Fact::ProducerIds { next } => self.producer_ids = self.producer_ids.max(next),
+        }
+    }
+}
+
+impl Replay for Recovery {
+    fn object(&mut self, key: &[u8], applied: Lsn, bytes: &[u8]) -> Result<(), String> {
+        match decode(key)? {
+            ObjectKey::Catalog => self.catalog = Catalog::restore(decode(bytes)?, applied),
+            ObjectKey::Partition(stream) => {
+                let image: PartitionImage = decode(bytes)?;
+                let state = PartitionState { producers: image.producers, applied };
+                self.partitions.insert(StreamId(stream), state);
+            }
+            ObjectKey::ProducerIds => self.producer_ids = decode(bytes)?,
+        }
+        Ok(())
+    }
+
+    fn frame(&mut self, lsn: Lsn, items: &[ReplayItem<'_>]) -> Result<(), String> {
+        for item in items {
+            match &item.fact {
+                ReplayFact::State(payload) => self.apply(lsn, decode(payload)?),
+                ReplayFact::Delete(stream) => {
+                    self.partitions.remove(stream);
+                }
+                ReplayFact::Batch(stream, header) => {
+                    self.partitions.entry(*stream).or_default().replay(header, lsn);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl State for Engine {
+    fn snapshot(&self, sink: &mut dyn FnMut(&[u8], Lsn, &[u8])) {
+        let catalog = self.catalog();
+        sink(&encode(&ObjectKey::Catalog), catalog.changed(), &encode(&catalog.image()));
+        let partitions: Vec<_> =
+            catalog.topics().flat_map(|topic| topic.partitions().to_vec()).collect();
+        drop(catalog);
+        let (end, applied) = self.producer_ids_end();
+        sink(&encode(&ObjectKey::ProducerIds), applied, &encode(&end));
+        for partition in partitions {
+            let state = partition.lock();
+            if state.producers.is_empty() {
+                continue; // nothing to remember: replay from the log rebuilds it
+            }
+            let (applied, bytes) = (state.applied, encode(&state.producers));
+            drop(state);
+            sink(&encode(&ObjectKey::Partition(partition.stream().0)), applied, &bytes);
+        }
+    }
+
+    fn holds(&self, _queue: StreamId, _message: Lsn) -> bool {
+        false
+    }
+}

@@ -1,0 +1,42 @@
+//! The engine's facts as they stand in the log, and its objects as they stand in a snapshot.
+//!
+//! Encoded with postcard. Append-only: a released variant or field is never changed, moved or
+//! removed; what is new is a variant at the end. See `docs/adr`.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::catalog::CatalogFact;
+
+/// One fact of the engine: the payload of a [`State`](ottla_store::frame::Item::State) item.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Fact {
+    /// The catalogue of Kafka's side changed.
+    Catalog(CatalogFact),
+    /// Producer ids below this were given out.
+    ProducerIds {
+        /// The first that was not.
+        next: i64,
+    },
+}
+
+/// Which object of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ObjectKey {
+    /// The catalogue.
+    Catalog,
+    /// A partition, by stream.
+    Partition(u64),
+    /// The first producer id that was not reserved.
+    ProducerIds,
+}
+
+/// The bytes of a fact, a key or an object.
+pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    postcard::to_allocvec(value).unwrap_or_default() // fails only for types that a fact does not have
+}
+
+/// What `bytes` say.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    postcard::from_bytes(bytes).map_err(|error| error.to_string())
+}

@@ -1,0 +1,68 @@
+//! Wire becomes domain here, and only here: one file for each group of requests.
+
+mod api_versions;
+mod cluster;
+mod configs;
+mod fetch;
+mod list_offsets;
+mod metadata;
+mod produce;
+mod producer_id;
+mod records;
+mod topics;
+
+use ottla_engine::Lsn;
+use ottla_kafka_proto::{ApiVersion, Request, Response};
+
+use super::Peer;
+pub(super) use api_versions::unsupported as unsupported_api_versions;
+
+/// An answer, and the place of the newest fact it reveals: it is sent once the log is durable past it.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) response: Response,
+    pub(super) lsn: Lsn,
+}
+
+impl Answer {
+    /// An answer that waits for `lsn`.
+    pub(super) fn at(lsn: Lsn, response: impl Into<Response>) -> Self {
+        Self { response: response.into(), lsn }
+    }
+
+    /// An answer that reveals nothing durable.
+    pub(super) fn now(response: impl Into<Response>) -> Self {
+        Self::at(Lsn::ZERO, response)
+    }
+}
+
+/// Handles one request. `Ok(None)`: no answer is due. `Err`: close the connection, with the reason
+/// for the log.
+pub(super) async fn handle(
+    peer: &Peer,
+    version: ApiVersion,
+    request: Request,
+) -> Result<Option<Answer>, String> {
+    let answer = match request {
+        Request::Produce(request) => return produce::produce(peer, version, request),
+        Request::Fetch(request) => fetch::fetch(peer, version, request).await,
+        Request::ListOffsets(request) => list_offsets::list_offsets(peer, version, request),
+        Request::Metadata(request) => metadata::metadata(peer, version, request),
+        Request::ApiVersions(request) => api_versions::api_versions(version, &request),
+        Request::CreateTopics(request) => topics::create(peer, request),
+        Request::DeleteTopics(request) => topics::delete(peer, version, request),
+        Request::CreatePartitions(request) => topics::create_partitions(peer, request),
+        Request::DescribeTopicPartitions(request) => metadata::describe(peer, request),
+        Request::DeleteRecords(request) => records::delete(peer, request),
+        Request::OffsetForLeaderEpoch(request) => records::epochs(peer, request),
+        Request::InitProducerId(request) => producer_id::init(peer, version, request),
+        Request::DescribeConfigs(request) => configs::describe(peer, request),
+        Request::AlterConfigs(request) => configs::alter(peer, request),
+        Request::IncrementalAlterConfigs(request) => configs::incremental(peer, request),
+        Request::DescribeCluster(request) => cluster::describe(peer, request),
+        Request::DescribeLogDirs(request) => cluster::log_dirs(peer, request),
+        Request::FindCoordinator(request) => cluster::coordinator(peer, version, request),
+        other => return Err(format!("a request that is not served: {:?}", other.api())),
+    };
+    Ok(Some(answer))
+}

@@ -1,0 +1,78 @@
+//! The front door for Kafka clients.
+
+mod codes;
+mod driver;
+mod fetch_sessions;
+mod handlers;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use ottla_engine::Engine;
+use tokio::net::TcpListener;
+
+use self::fetch_sessions::FetchSessions;
+use crate::config::{Advertise, Config};
+use crate::release::Release;
+use crate::shutdown::Shutdown;
+
+/// What all connections of this door share.
+#[derive(Debug)]
+pub(crate) struct Context {
+    engine: Arc<Engine>,
+    release: Arc<Release>,
+    config: Config,
+    fetch_sessions: FetchSessions,
+}
+
+/// What the handlers know of a connection.
+#[derive(Debug)]
+struct Peer {
+    context: Arc<Context>,
+    /// The address the client connected to: what it is told to come back to.
+    local: SocketAddr,
+    remote: SocketAddr,
+}
+
+impl Context {
+    pub(crate) fn new(config: &Config, engine: Arc<Engine>, release: Arc<Release>) -> Self {
+        Self { engine, release, config: config.clone(), fetch_sessions: FetchSessions::default() }
+    }
+}
+
+impl Peer {
+    /// The host and port that a client of this connection is told to come back to.
+    fn advertised(&self) -> Advertise {
+        self.context.config.advertise.clone().unwrap_or_else(|| Advertise {
+            host: self.local.ip().to_canonical().to_string(),
+            port: self.local.port(),
+        })
+    }
+}
+
+/// Accepts connections until the server stops.
+pub(crate) async fn listen(listener: TcpListener, context: Arc<Context>, shutdown: Shutdown) {
+    let mut stopping = shutdown.subscribe();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stopping.told() => return,
+        };
+        match accepted {
+            Ok((stream, remote)) => {
+                let Ok(local) = stream.local_addr() else { continue };
+                let peer = Peer { context: Arc::clone(&context), local, remote };
+                tokio::spawn(driver::drive(stream, peer, shutdown.subscribe()));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a Kafka connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await; // no file handles: let some close
+            }
+        }
+    }
+}
+
+/// The only node's id.
+const NODE_ID: i32 = 1;
+/// How long accepting rests after it failed.
+const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
