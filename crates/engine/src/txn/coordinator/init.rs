@@ -121,9 +121,7 @@ fn judge(known: &Transaction, expected: Option<Identity>) -> Result<Step, InitEr
     match expected {
         None => Ok(Step::Next),
         Some(expected) if expected == known.identity => Ok(Step::Next),
-        Some(expected)
-            if Some(expected) == known.previous && known.state != TxnState::Ongoing =>
-        {
+        Some(expected) if Some(expected) == known.previous && known.state != TxnState::Ongoing => {
             Ok(Step::Repeat)
         }
         Some(_) => Err(InitError::Fenced),
