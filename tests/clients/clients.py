@@ -7,7 +7,7 @@ from rig import cache
 
 HERE = Path(__file__).parent
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
-COMMANDS = ("create", "delete", "produce", "read", "group")
+COMMANDS = ("create", "delete", "produce", "transact", "read", "group")
 
 
 class Client:
@@ -38,9 +38,11 @@ def kafkajs():
     return ["node", built("kafkajs", ["npm", "ci", "--no-audit", "--no-fund", "--silent"]) / "client.js"]
 
 
-def franz_go():
-    cache.need(("go", "golang-go"))
-    return [built("franz-go", ["go", "build", "-mod=readonly", "-o", "client", "."]) / "client"]
+def go(folder):
+    def prepare():
+        cache.need(("go", "golang-go"))
+        return [built(folder, ["go", "build", "-mod=readonly", "-o", "client", "."]) / "client"]
+    return prepare
 
 
 def built(name, command):
@@ -62,8 +64,10 @@ def built(name, command):
 CLIENTS = {client.name: client for client in [
     Client("confluent-kafka", python("confluent.py")),
     Client("aiokafka", python("aiokafka_client.py")),
-    Client("kcat", kcat, cannot=("create", "delete")),  # a tool for records only
-    Client("franz-go", franz_go),
+    Client("kafka-python", python("kafka_python.py")),
+    Client("sarama", go("sarama")),
+    Client("kcat", kcat, cannot=("create", "delete", "transact")),  # a tool for records only
+    Client("franz-go", go("franz-go")),
     Client("kafkajs", kafkajs, codecs=("none", "gzip"), cannot=("read",)),  # reads as a member of a group only
-    Client("java", java, cannot=("read at a time",)),  # the console consumer takes an offset
+    Client("java", java, cannot=("transact", "read at a time")),  # the console tools have neither
 ]}

@@ -65,3 +65,15 @@ def test_a_group_resumes_where_it_committed(name, topic):
     more = [("late", "after the commit")]
     call("confluent-kafka", "produce", topic, "none", "all", values=more)
     assert call(name, "group", topic, f"g-{topic}", 1) == [(str(len(ROWS)), *more[0])]
+
+
+@pytest.mark.parametrize("name", able("transact"))
+def test_only_committed_transactions_are_read(name, topic):
+    values = [("a", "kept"), ("b", "!aborted"), ("c", "kept too"), ("d", "!aborted too"), ("e", "last")]
+    call(name, "transact", topic, f"t-{topic}", values=values)
+    kept = [(key, value) for key, value in values if not value.startswith("!")]
+    committed = call("confluent-kafka", "read", topic, "beginning", len(kept))  # librdkafka reads what is committed
+    assert [row[1:] for row in committed] == kept
+    everything = call("aiokafka", "read", topic, "beginning", len(values))  # aiokafka reads all unless told otherwise
+    assert [row[1:] for row in everything] == values
+    assert [int(row[0]) for row in everything] == [0, 2, 4, 6, 8], "a marker after each transaction"

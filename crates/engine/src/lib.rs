@@ -8,10 +8,13 @@ pub mod catalog;
 pub mod chance;
 pub mod clock;
 mod engine;
+pub mod exchange;
 mod fact;
 pub mod group;
+pub mod queue;
 pub mod topic;
 pub mod txn;
+pub mod value;
 mod waiters;
 
 pub use ottla_store::batch;

@@ -18,7 +18,7 @@ func main() {
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
 	commands := map[string]func(context.Context, []string) error{
-		"create": create, "delete": remove, "produce": produce, "read": read, "group": group,
+		"create": create, "delete": remove, "produce": produce, "transact": transact, "read": read, "group": group,
 	}
 	if err := commands[os.Args[1]](ctx, os.Args[2:]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -79,13 +79,39 @@ func produce(ctx context.Context, args []string) error {
 		return err
 	}
 	defer c.Close()
+	return c.ProduceSync(ctx, records(args[0])...).FirstErr()
+}
+
+// The lines of the input as records.
+func records(topic string) []*kgo.Record {
 	var records []*kgo.Record
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
 		key, value, _ := strings.Cut(lines.Text(), "=")
-		records = append(records, &kgo.Record{Topic: args[0], Key: []byte(key), Value: []byte(value)})
+		records = append(records, &kgo.Record{Topic: topic, Key: []byte(key), Value: []byte(value)})
 	}
-	return c.ProduceSync(ctx, records...).FirstErr()
+	return records
+}
+
+func transact(ctx context.Context, args []string) error {
+	c, err := client(kgo.TransactionalID(args[1]), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	for _, record := range records(args[0]) {
+		if err := c.BeginTransaction(); err != nil {
+			return err
+		}
+		if err := c.ProduceSync(ctx, record).FirstErr(); err != nil {
+			return err
+		}
+		commit := kgo.TransactionEndTry(!strings.HasPrefix(string(record.Value), "!"))
+		if err := c.EndTransaction(ctx, commit); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func read(ctx context.Context, args []string) error {

@@ -14,6 +14,14 @@ async function administer(work) {
   }
 }
 
+// The lines of the input as records of partition 0.
+function records() {
+  return readFileSync(0, 'utf8').split('\n').filter(Boolean).map(line => {
+    const at = line.indexOf('=')
+    return { key: line.slice(0, at), value: line.slice(at + 1), partition: 0 }
+  })
+}
+
 const commands = {
   create: (topic, partitions) =>
     administer(admin => admin.createTopics({ topics: [{ topic, numPartitions: Number(partitions), replicationFactor: 1 }] })),
@@ -21,11 +29,7 @@ const commands = {
   delete: topic => administer(admin => admin.deleteTopics({ topics: [topic] })),
 
   async produce(topic, codec, acks) {
-    const lines = readFileSync(0, 'utf8').split('\n').filter(Boolean)
-    const messages = lines.map(line => {
-      const at = line.indexOf('=')
-      return { key: line.slice(0, at), value: line.slice(at + 1), partition: 0 }
-    })
+    const messages = records()
     const producer = kafka.producer({
       createPartitioner: Partitioners.DefaultPartitioner,
       idempotent: acks === 'idempotent',
@@ -37,6 +41,22 @@ const commands = {
       const confirmation = { 0: 0, 1: 1 }[acks] ?? -1
       for (let at = 0; at < messages.length; at += 20) {
         await producer.send({ topic, compression, acks: confirmation, messages: messages.slice(at, at + 20) })
+      }
+    } finally {
+      await producer.disconnect()
+    }
+  },
+
+  async transact(topic, transactionalId) {
+    const producer = kafka.producer({
+      createPartitioner: Partitioners.DefaultPartitioner, transactionalId, idempotent: true, maxInFlightRequests: 1,
+    })
+    await producer.connect()
+    try {
+      for (const message of records()) {
+        const transaction = await producer.transaction()
+        await transaction.send({ topic, messages: [message] })
+        await (message.value.startsWith('!') ? transaction.abort() : transaction.commit())
       }
     } finally {
       await producer.disconnect()

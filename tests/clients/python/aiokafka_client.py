@@ -43,6 +43,19 @@ async def produce(topic, codec, acks):
         await producer.stop()
 
 
+async def transact(topic, name):
+    producer = AIOKafkaProducer(bootstrap_servers=KAFKA, transactional_id=name)
+    await producer.start()
+    try:
+        for line in sys.stdin:
+            key, value = line.rstrip("\n").encode().split(b"=", 1)
+            await producer.begin_transaction()
+            await producer.send_and_wait(topic, value, key, partition=0)
+            await (producer.abort_transaction() if value.startswith(b"!") else producer.commit_transaction())
+    finally:
+        await producer.stop()
+
+
 async def show(consumer, count):
     for _ in range(int(count)):
         record = await asyncio.wait_for(consumer.getone(), 20)
@@ -79,4 +92,4 @@ async def group(topic, name, count):
 
 
 if __name__ == "__main__":
-    asyncio.run({f.__name__: f for f in (create, delete, produce, read, group)}[sys.argv[1]](*sys.argv[2:]))
+    asyncio.run({f.__name__: f for f in (create, delete, produce, transact, read, group)}[sys.argv[1]](*sys.argv[2:]))

@@ -29,6 +29,20 @@ def produce(topic, codec, acks):
         sys.exit(f"{errors} {left} left")
 
 
+def transact(topic, name):
+    producer = Producer({**CLIENT, "transactional.id": name, "linger.ms": 0})
+    producer.init_transactions(30)
+    for line in sys.stdin:
+        key, value = line.rstrip("\n").split("=", 1)
+        producer.begin_transaction()
+        producer.produce(topic, value, key, partition=0)
+        if value.startswith("!"):
+            producer.flush(30)  # an abort drops what was not sent yet
+            producer.abort_transaction(30)
+        else:
+            producer.commit_transaction(30)
+
+
 def consumer(**extra):
     return Consumer({**CLIENT, "enable.auto.commit": False, "auto.offset.reset": "earliest", **extra})
 
@@ -64,6 +78,6 @@ def group(topic, name, count):
 
 if __name__ == "__main__":
     try:
-        {f.__name__: f for f in (create, delete, produce, read, group)}[sys.argv[1]](*sys.argv[2:])
+        {f.__name__: f for f in (create, delete, produce, transact, read, group)}[sys.argv[1]](*sys.argv[2:])
     except KafkaException as error:
         sys.exit(str(error))
