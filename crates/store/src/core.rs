@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use crate::admission::Admission;
 use crate::disk::Disk;
 use crate::garbage::Garbage;
+use crate::index_cache::Indexes;
 use crate::messages::OldLogs;
 use crate::options::Options;
 use crate::state::{Damage, DurableObserver};
@@ -20,6 +21,7 @@ pub(crate) struct Core {
     pub(crate) wal: Wal,
     pub(crate) streams: Streams,
     pub(crate) old_logs: OldLogs,
+    pub(crate) indexes: Indexes,
     pub(crate) admission: Arc<Admission>,
     pub(crate) garbage: Garbage,
     pub(crate) observer: OnceLock<Box<dyn DurableObserver>>,

@@ -39,6 +39,11 @@ impl Garbage {
         heap.files.extend(paths.into_iter().map(|path| GarbageFile { path, since }));
     }
 
+    /// The file is wanted after all.
+    pub(crate) fn rescue(&self, path: &str) {
+        self.lock().files.retain(|file| file.path != path);
+    }
+
     /// A new snapshot begins to be collected; returns its number.
     pub(crate) fn begin_snapshot(&self) -> u64 {
         let mut heap = self.lock();

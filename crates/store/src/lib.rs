@@ -28,9 +28,11 @@ pub mod frame;
 mod garbage;
 mod ids;
 pub mod index;
+mod index_cache;
 pub mod inspect;
 mod keeper;
 pub mod limits;
+mod looking;
 mod manifest;
 #[cfg(test)]
 mod mem_disk;
@@ -44,7 +46,11 @@ pub mod segment;
 pub mod snapshot;
 mod state;
 mod store;
+#[cfg(test)]
+mod stories;
 mod streams;
+#[cfg(test)]
+mod testing;
 mod wal;
 mod young;
 
@@ -54,6 +60,6 @@ pub use files::FileError;
 pub use ids::{LeaderEpoch, Lsn, Offset, StreamId};
 pub use options::{Durability, Options};
 pub use reading::{Batches, ReadLimit};
+pub use segment::SegmentMeta;
 pub use state::{Damage, DurableObserver, Purpose, Replay, ReplayFact, ReplayItem, State};
 pub use store::{Extent, Store};
-pub use streams::SegmentMeta;

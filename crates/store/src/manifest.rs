@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::garbage::GarbageFile;
 use crate::messages::OldLogMeta;
-use crate::streams::SegmentMeta;
+use crate::segment::SegmentMeta;
 use crate::{Lsn, Offset, StreamId};
 
 /// A partition as of the floor.

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::batch::BatchHeader;
 use crate::core::Core;
 use crate::disk::read_exact_at;
-use crate::streams::{Partition, SegmentMeta};
-use crate::wal::layout::{ITEM_HEADER_BYTES, ItemHeader, Kind, split_message};
+use crate::segment::SegmentMeta;
+use crate::streams::Partition;
+use crate::wal::layout::{ITEM_HEADER_BYTES, ItemHeader, Kind};
 use crate::young::YoungBatch;
 use crate::{Lsn, Offset, ReadError, StreamId};
 
@@ -52,7 +52,7 @@ pub(crate) enum Depth {
 }
 
 /// A young batch that is gone from the WAL: it was retired meanwhile, look again.
-enum Fetched {
+pub(crate) enum Fetched {
     Whole(Bytes),
     NotInMemory,
     Retired,
@@ -140,7 +140,12 @@ impl Core {
         Ok(Some(batches))
     }
 
-    fn fetch(&self, id: StreamId, batch: &YoungBatch, depth: Depth) -> Result<Fetched, ReadError> {
+    pub(crate) fn fetch(
+        &self,
+        id: StreamId,
+        batch: &YoungBatch,
+        depth: Depth,
+    ) -> Result<Fetched, ReadError> {
         let payload = batch.lsn.0 + ITEM_HEADER_BYTES as u64;
         if let Some(bytes) = self.wal.cache.read(payload, batch.bytes as usize) {
             return Ok(Fetched::Whole(bytes));
@@ -187,71 +192,4 @@ impl Core {
     }
 }
 
-/// Header of a whole stored batch.
-pub(crate) fn header_of(batch: &[u8]) -> Result<BatchHeader, ReadError> {
-    BatchHeader::parse(batch).map_err(|error| ReadError::Corrupt { what: error.to_string() })
-}
-
 const ROUNDS_MAX: usize = 16;
-
-impl Core {
-    fn read_old(
-        &self,
-        id: StreamId,
-        _segments: &[SegmentMeta],
-        from: Offset,
-        _limit: ReadLimit,
-    ) -> Result<Batches, ReadError> {
-        Err(ReadError::Corrupt { what: format!("stream {id}: no segment holds {from}") })
-    }
-
-    pub(crate) fn find_timestamp(
-        &self,
-        id: StreamId,
-        timestamp_ms: i64,
-    ) -> Result<Option<Bytes>, ReadError> {
-        self.find_young(id, |young| {
-            young.iter().find(|batch| batch.max_timestamp >= timestamp_ms).copied()
-        })
-    }
-
-    pub(crate) fn max_timestamp(&self, id: StreamId) -> Result<Option<Bytes>, ReadError> {
-        // The first of several equal ones, as `max_by_key` would give the last.
-        self.find_young(id, |young| young.iter().rev().max_by_key(|b| b.max_timestamp).copied())
-    }
-
-    fn find_young(
-        &self,
-        id: StreamId,
-        pick: impl FnOnce(&[YoungBatch]) -> Option<YoungBatch>,
-    ) -> Result<Option<Bytes>, ReadError> {
-        let partition = self.streams.partition(id).ok_or(ReadError::UnknownStream(id))?;
-        let durable = self.durable();
-        let young: Vec<YoungBatch> = {
-            let state = partition.lock();
-            let start = state.start;
-            state.young.below(durable).filter(|batch| batch.next > start).copied().collect()
-        };
-        let Some(batch) = pick(&young) else { return Ok(None) };
-        match self.fetch(id, &batch, Depth::Disk)? {
-            Fetched::Whole(bytes) => Ok(Some(bytes)),
-            _ => Ok(None),
-        }
-    }
-
-    /// The body of the message at `lsn`.
-    pub(crate) fn message(&self, lsn: Lsn) -> Result<Bytes, ReadError> {
-        if !lsn.is_durable(self.durable()) {
-            return Err(ReadError::UnknownMessage(lsn));
-        }
-        let Some((header, payload)) = self.read_item(lsn)? else {
-            return Err(ReadError::UnknownMessage(lsn));
-        };
-        if header.kind != Kind::Message {
-            return Err(ReadError::UnknownMessage(lsn));
-        }
-        let (_, body) =
-            split_message(header.aux, &payload).ok_or(ReadError::UnknownMessage(lsn))?;
-        Ok(payload.slice_ref(body))
-    }
-}

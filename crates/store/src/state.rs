@@ -11,6 +11,7 @@ use crate::{Lsn, Offset, StreamId};
 pub trait State {
     /// Hands every object of the engine to `sink`, each under its own lock: key, place of its newest
     /// fact (`applied`), bytes.
+    #[expect(clippy::type_complexity, reason = "three arguments, told above")]
     fn snapshot(&self, sink: &mut dyn FnMut(&[u8], Lsn, &[u8]));
     /// Whether `queue` still holds the message at `message`.
     fn holds(&self, queue: StreamId, message: Lsn) -> bool;

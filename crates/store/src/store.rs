@@ -15,8 +15,9 @@ use crate::limits::{FRAME_BYTES_MAX, FRAME_ITEMS_MAX};
 use crate::options::Options;
 use crate::reading::{Batches, Depth, ReadLimit};
 use crate::recovery;
+use crate::segment::SegmentMeta;
 use crate::state::{Damage, DurableObserver, Purpose, Replay, State};
-use crate::streams::{SegmentMeta, Stream};
+use crate::streams::Stream;
 use crate::wal::layout::ITEM_HEADER_BYTES;
 use crate::{Fatal, Lsn, Offset, OpenError, ReadError, Refused, StreamId};
 

@@ -7,24 +7,9 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use crate::segment::SegmentMeta;
 use crate::young::Young;
 use crate::{Lsn, Offset, StreamId};
-
-/// One contiguous file of a partition, below the WAL. The file may be longer: what is beyond `bytes`
-/// does not count (rule 7).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SegmentMeta {
-    /// The number in its name, never used twice in one store.
-    pub file: u64,
-    /// The first offset it may hold.
-    pub base: Offset,
-    /// The offset after its last record.
-    pub next: Offset,
-    /// Bytes of batches in it.
-    pub bytes: u64,
-    /// The largest timestamp in it, in ms; -1 if there is none.
-    pub max_timestamp: i64,
-}
 
 /// What a partition holds. Everything below `retired_end` is in `segments`, the rest in the WAL.
 ///

@@ -34,6 +34,7 @@ impl Young {
         self.batches.push_back(batch);
     }
 
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.batches.len()
     }

@@ -38,6 +38,7 @@ pub trait Disk: Debug + Send + Sync {
     fn free_bytes(&self) -> io::Result<u64>;
 }
 
+#[expect(clippy::len_without_is_empty, reason = "a length can fail, and nobody asks for emptiness")]
 /// An open file. All positions are given, so one handle serves any number of readers.
 pub trait DiskFile: Debug + Send + Sync {
     /// Reads at most `buffer.len()` bytes at `position`; 0 at the end of the file.

@@ -13,7 +13,8 @@ use crate::admission::Admission;
 use crate::core::Core;
 use crate::disk::{Disk, read_exact_at};
 use crate::garbage::Garbage;
-use crate::keeper::{Keeper, load_snapshots};
+use crate::index_cache::Indexes;
+use crate::keeper::{Keeper, SNAPSHOT_DIR, load_snapshots, sweep};
 use crate::messages::{OLD_LOG_DIR, OldLogs};
 use crate::options::{Durability, Options};
 use crate::state::Replay;
@@ -48,6 +49,7 @@ pub(crate) fn open(
         write_format(&*disk)?;
     }
     make_directories(&*disk)?;
+    sweep(&*disk, &snapshots)?;
     let segments = Segments::new(Arc::clone(&disk), options.seed);
     let place = resume::resume(&*disk, &segments, &files, &chain, &options)?;
     let durable = place.durable;
@@ -61,6 +63,7 @@ pub(crate) fn open(
     let core = Core {
         wal,
         old_logs: OldLogs::new(manifest.old_logs.iter().cloned()),
+        indexes: Indexes::default(),
         admission: Arc::new(Admission::new(options.unsynced_bytes_max)),
         garbage,
         observer: OnceLock::new(),
@@ -72,7 +75,7 @@ pub(crate) fn open(
         disk,
         options,
     };
-    keeper.opened(&core, &snapshots)?;
+    keeper.opened(&core)?;
     Ok((core, keeper))
 }
 
@@ -123,7 +126,7 @@ fn write_format(disk: &dyn Disk) -> Result<(), OpenError> {
 
 fn make_directories(disk: &dyn Disk) -> Result<(), OpenError> {
     let make = || -> io::Result<()> {
-        for path in [WAL_DIR, PARTITIONS_DIR, OLD_LOG_DIR, crate::keeper::SNAPSHOT_DIR] {
+        for path in [WAL_DIR, PARTITIONS_DIR, OLD_LOG_DIR, SNAPSHOT_DIR] {
             disk.create_dir(path)?;
         }
         disk.sync_dir("")

@@ -11,7 +11,7 @@ use crate::garbage::Garbage;
 use crate::manifest::Manifest;
 use crate::state::{Damage, Replay, ReplayFact, ReplayItem};
 use crate::streams::{Partition, PartitionState, Stream, segment_path};
-use crate::wal::layout::{Kind, split_message};
+use crate::wal::layout::{Kind, split_message, words};
 use crate::wal::scan::{ScannedFrame, ScannedGroup, ScannedItem, read_group};
 use crate::young::YoungBatch;
 use crate::{Lsn, Offset, OpenError, StreamId};
@@ -286,8 +286,4 @@ fn index(state: &mut PartitionState, base: Offset, header: &BatchHeader, item: &
 
 fn kind_of(item: &ScannedItem) -> StreamKind {
     if item.header.aux == 0 { StreamKind::Partition } else { StreamKind::Queue }
-}
-
-fn words(bytes: &[u8]) -> impl Iterator<Item = u64> {
-    bytes.chunks_exact(8).filter_map(|word| word.try_into().ok()).map(u64::from_le_bytes)
 }

@@ -257,6 +257,17 @@ pub(crate) fn split_message(queues: u64, payload: &[u8]) -> Option<(&[u8], &[u8]
     payload.split_at_checked(more)
 }
 
+/// The queues a message was routed to.
+pub(crate) fn queues_of(header: &ItemHeader, payload: &[u8]) -> impl Iterator<Item = u64> {
+    let more = split_message(header.aux, payload).map_or(&[] as &[u8], |(more, _)| more);
+    std::iter::once(header.stream).chain(words(more))
+}
+
+/// Whole 8-byte words.
+pub(crate) fn words(bytes: &[u8]) -> impl Iterator<Item = u64> {
+    bytes.chunks_exact(8).filter_map(|word| word.try_into().ok()).map(u64::from_le_bytes)
+}
+
 pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
 }

@@ -67,6 +67,8 @@ struct Table {
     live: BTreeMap<u64, Arc<WalSegment>>,
     /// Made ahead of need.
     prepared: Option<Arc<WalSegment>>,
+    /// Files that are free for another life.
+    free: Vec<String>,
 }
 
 /// All segments of one store.
@@ -141,8 +143,40 @@ impl Segments {
         Ok(())
     }
 
+    /// Takes segments below `floor` out of use; their files live on unless a reader holds one.
+    pub(crate) fn release_below(&self, floor: u64) -> io::Result<bool> {
+        let mut released = Vec::new();
+        {
+            let mut table = self.lock();
+            while let Some(oldest) = table.live.first_entry() {
+                if oldest.get().end() > floor || oldest.get().header.start >= floor {
+                    break;
+                }
+                released.push(oldest.remove());
+            }
+        }
+        let worked = !released.is_empty();
+        for segment in released {
+            let path = segment.path();
+            let is_free = Arc::strong_count(&segment) == 1;
+            let mut table = self.lock();
+            if is_free && table.free.len() < FREE_MAX {
+                table.free.push(path);
+            } else {
+                drop(table);
+                self.disk.remove(&path)?;
+            }
+        }
+        Ok(worked)
+    }
+
     fn make(&self, plan: SegmentPlan, durable: u64) -> io::Result<Arc<WalSegment>> {
         let path = segment_path(plan.seq);
+        let free = self.lock().free.pop();
+        if let Some(free) = free {
+            // Until the header is rewritten its number does not fit the name: nobody takes it for one.
+            self.disk.rename(&free, &path)?;
+        }
         let (file, len) = match self.disk.create(&path) {
             Ok(file) => (file, 0),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -207,4 +241,6 @@ pub(crate) fn mix(seed: u64) -> u64 {
     z ^ (z >> 31)
 }
 
+/// Files kept for another life.
+const FREE_MAX: usize = 4;
 const ZEROS_BYTES: usize = 1 << 20;

@@ -1,0 +1,176 @@
+//! The keeper role: retires, snapshots, recycles, removes; one bounded piece at a time.
+//!
+//! Nothing here is needed to acknowledge anything. A stride leaves the WAL only after two snapshots
+//! that do without it are durable (store.md rules 4 and 5).
+
+mod old_logs;
+mod retire;
+mod snapshots;
+mod sweep;
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Mutex, PoisonError};
+
+use crate::core::Core;
+use crate::files::FileError;
+use crate::state::State;
+use crate::{Fatal, OpenError};
+
+pub(crate) use snapshots::{SNAPSHOT_DIR, Snapshots, load_snapshots};
+pub(crate) use sweep::sweep;
+
+/// A snapshot that recovery could start from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct KeptSnapshot {
+    pub(crate) number: u64,
+    pub(crate) floor: u64,
+    pub(crate) bytes: u64,
+}
+
+/// A snapshot that is whole but waits for the log to be durable up to `end`.
+#[derive(Debug)]
+struct Pending {
+    kept: KeptSnapshot,
+    end: u64,
+}
+
+#[derive(Debug)]
+struct House {
+    /// Good snapshots, oldest first; at most two.
+    kept: VecDeque<KeptSnapshot>,
+    pending: Option<Pending>,
+    /// The chain value of the last group below the floor.
+    floor_chain: u32,
+    /// The old log to look at next for dead messages.
+    old_log_turn: u64,
+    /// The floor as it was when an old log was last looked at.
+    old_logs_seen: u64,
+}
+
+/// The keeper's own state; only the keeper role takes its lock, and holds it while it works.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    house: Mutex<House>,
+}
+
+impl Keeper {
+    pub(crate) fn new(snapshots: &Snapshots) -> Self {
+        let house = House {
+            kept: snapshots.kept.iter().copied().collect(),
+            pending: None,
+            floor_chain: snapshots.manifest.floor_chain,
+            old_log_turn: 0,
+            old_logs_seen: 0,
+        };
+        Self { house: Mutex::new(house) }
+    }
+
+    /// The first measurement, before anything is taken.
+    pub(crate) fn opened(&self, core: &Core) -> Result<(), OpenError> {
+        let house = self.house.lock().unwrap_or_else(PoisonError::into_inner);
+        measure(core, &house)
+            .map_err(|source| OpenError::Io { doing: "measure the disk".into(), source })
+    }
+
+    /// One piece of work; `Ok(false)` if there is none.
+    pub(crate) fn step(&self, core: &Core, state: &dyn State) -> Result<bool, Fatal> {
+        let mut house = self.house.lock().unwrap_or_else(PoisonError::into_inner);
+        let fatal = |source| Fatal { doing: "measure the disk".into(), source };
+        measure(core, &house).map_err(fatal)?;
+        let worked = house.work(core, state);
+        match worked {
+            Err(fatal) if is_full(&fatal.source) => Ok(false), // publishers are refused meanwhile
+            Err(fatal) => {
+                core.wal.poison();
+                Err(fatal)
+            }
+            Ok(worked) => Ok(worked),
+        }
+    }
+}
+
+impl House {
+    fn work(&mut self, core: &Core, state: &dyn State) -> Result<bool, Fatal> {
+        Ok(prepare_segment(core)?
+            || self.publish(core)?
+            || self.recycle(core)?
+            || self.remove_garbage(core)?
+            || (self.pending.is_none()
+                && (self.snapshot(core, state)?
+                    || self.retire(core, state)?
+                    || self.tidy_old_logs(core, state)?)))
+    }
+
+    /// The older of the two generations: what is below its floor is needed by neither.
+    fn oldest_kept(&self) -> KeptSnapshot {
+        match self.kept.front() {
+            Some(oldest) if self.kept.len() >= GENERATIONS => *oldest,
+            _ => KeptSnapshot { number: 0, floor: 0, bytes: 0 },
+        }
+    }
+
+    /// Takes WAL segments that no kept snapshot needs out of use (rule 4).
+    fn recycle(&self, core: &Core) -> Result<bool, Fatal> {
+        let floor = self.oldest_kept().floor;
+        core.wal
+            .segments
+            .release_below(floor)
+            .map_err(|source| Fatal { doing: "remove a WAL segment".into(), source })
+    }
+
+    fn remove_garbage(&self, core: &Core) -> Result<bool, Fatal> {
+        let files = core.garbage.take(self.oldest_kept().number, GARBAGE_STEP_FILES);
+        for file in &files {
+            match core.disk.remove(&file.path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(Fatal { doing: format!("remove {}", file.path), source: error });
+                }
+                _ => {}
+            }
+        }
+        Ok(!files.is_empty())
+    }
+}
+
+/// Makes the next WAL segment ahead of need.
+fn prepare_segment(core: &Core) -> Result<bool, Fatal> {
+    let current = core.wal.staging.segment();
+    if core.wal.segments.is_prepared(current.seq + 1) {
+        return Ok(false);
+    }
+    let plan = current.next(core.options.segment_capacity());
+    core.wal
+        .segments
+        .prepare(plan, core.wal.durable())
+        .map_err(|source| Fatal { doing: "prepare a WAL segment".into(), source })?;
+    Ok(true)
+}
+
+/// How much may still be written: free space less what the unretired WAL and two snapshots need
+/// for their second home, and the reserve (rule 3).
+fn measure(core: &Core, house: &House) -> io::Result<()> {
+    let free = core.disk.free_bytes()?;
+    let snapshot = house.kept.back().map_or(0, |kept| kept.bytes);
+    let owed = core.wal.segments.file_bytes() + 2 * snapshot;
+    // A new segment must always find room, or the log itself fails.
+    let shrink = free.saturating_sub(core.options.segment_capacity());
+    core.admission.measured(free.saturating_sub(owed + core.options.disk_reserve_bytes), shrink);
+    Ok(())
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+fn fatal(error: FileError) -> Fatal {
+    match error {
+        FileError::Io { doing, path, source } => Fatal { doing: format!("{doing} {path}"), source },
+        other => Fatal { doing: other.to_string(), source: io::Error::other(other) },
+    }
+}
+
+/// Snapshots kept.
+const GENERATIONS: usize = 2;
+/// Files removed in one step.
+const GARBAGE_STEP_FILES: usize = 64;
