@@ -41,7 +41,8 @@ impl Batches {
 enum Place {
     Nothing,
     Young(Vec<YoungBatch>),
-    Old(Arc<Vec<SegmentMeta>>),
+    /// With the offset at which the WAL takes over.
+    Old(Arc<Vec<SegmentMeta>>, Offset),
 }
 
 /// Whether the disk may be read.
@@ -67,13 +68,18 @@ impl Core {
         depth: Depth,
     ) -> Result<Option<Batches>, ReadError> {
         let partition = self.streams.partition(id).ok_or(ReadError::UnknownStream(id))?;
+        let mut from = from;
         // Each round that ends in `Retired` means that the keeper retired a whole stride meanwhile.
         for _ in 0..ROUNDS_MAX {
             match self.place(&partition, from, limit)? {
                 Place::Nothing => return Ok(Some(Batches::default())),
-                Place::Old(_) if depth == Depth::Memory => return Ok(None),
-                Place::Old(segments) => {
-                    return self.read_old(id, &segments, from, limit).map(Some);
+                Place::Old(..) if depth == Depth::Memory => return Ok(None),
+                Place::Old(segments, retired_end) => {
+                    let batches = self.read_old(id, &segments, from, limit)?;
+                    if batches.bytes > 0 || retired_end >= limit.end {
+                        return Ok(Some(batches));
+                    }
+                    from = retired_end; // compaction left nothing up to there
                 }
                 Place::Young(batches) => match self.read_young(id, &batches, depth)? {
                     Some(batches) => return Ok(Some(batches)),
@@ -104,7 +110,7 @@ impl Core {
             return Ok(Place::Nothing);
         }
         if from < state.retired_end {
-            return Ok(Place::Old(Arc::clone(&state.segments)));
+            return Ok(Place::Old(Arc::clone(&state.segments), state.retired_end));
         }
         let mut bytes = 0;
         let mut batches = Vec::new();

@@ -383,3 +383,50 @@ fn a_segment_that_cannot_be_written_is_replaced_by_another() {
     let again = Broker::start(&disk.after_power_loss());
     assert_eq!(again.values(topic, 0), (0..600).map(value).collect::<Vec<_>>());
 }
+
+#[test]
+fn without_syncs_a_loss_of_power_loses_facts_but_never_the_start() {
+    let disk = MemDisk::new();
+    let options =
+        || crate::Options { durability: crate::Durability::Os, ..crate::testing::tiny(1) };
+    let broker = Broker::start_with(&disk, options()).unwrap();
+    let topic = broker.create(StreamKind::Partition);
+    for n in 0..600 {
+        broker.produce(topic, &value(n));
+        broker.settle_down();
+    }
+    assert!(broker.store.floor() > Lsn::ZERO);
+    let again = Broker::start_with(&disk.after_power_loss(), options()).unwrap();
+    let found = again.values(topic, 0);
+    assert_eq!(found, (0..found.len()).map(value).collect::<Vec<_>>());
+    assert!(!found.is_empty());
+    assert_eq!(
+        Broker::start_with(&disk.after_kill(), options()).unwrap().values(topic, 0).len(),
+        600
+    );
+}
+
+#[test]
+fn a_disk_that_fills_up_during_retirement_neither_loses_nor_repeats_a_record() {
+    let disk = MemDisk::new();
+    let broker = Broker::start(&disk);
+    let topics: Vec<_> = (0..3).map(|_| broker.create(StreamKind::Partition)).collect();
+    for n in 0..200 {
+        for topic in &topics {
+            broker.produce(*topic, &value(n));
+        }
+        broker.commit();
+        // Every other file of a partition finds no room.
+        disk.full_after
+            .store(if n % 2 == 0 { 1 } else { -1 }, std::sync::atomic::Ordering::Relaxed);
+        while broker.store.keep(&broker.model).unwrap() {
+            broker.commit();
+        }
+        disk.full_after.store(-1, std::sync::atomic::Ordering::Relaxed);
+    }
+    let again = Broker::start(&disk.after_power_loss());
+    for topic in topics {
+        assert_eq!(broker.values(topic, 0), (0..200).map(value).collect::<Vec<_>>());
+        assert_eq!(again.values(topic, 0), (0..200).map(value).collect::<Vec<_>>());
+    }
+}

@@ -29,6 +29,8 @@ pub(crate) struct MemDisk {
     files: Mutex<BTreeMap<String, Arc<MemFile>>>,
     dirs: Mutex<BTreeSet<String>>,
     pub(crate) free: AtomicU64,
+    /// Files that may still be created under `partitions/`; negative: any number.
+    pub(crate) full_after: AtomicI64,
 }
 
 impl MemDisk {
@@ -37,6 +39,7 @@ impl MemDisk {
             files: Mutex::default(),
             dirs: Mutex::default(),
             free: AtomicU64::new(1 << 40),
+            full_after: AtomicI64::new(-1),
         })
     }
 
@@ -65,6 +68,7 @@ impl MemDisk {
             files: Mutex::new(files.iter().map(copy).collect()),
             dirs: Mutex::new(self.dirs.lock().unwrap().clone()),
             free: AtomicU64::new(self.free.load(Ordering::Relaxed)),
+            full_after: AtomicI64::new(-1),
         })
     }
 
@@ -108,6 +112,12 @@ impl Disk for MemDisk {
     }
 
     fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
+        if path.starts_with("partitions/") {
+            match self.full_after.load(Ordering::Relaxed) {
+                0 => return Err(io::ErrorKind::StorageFull.into()),
+                left => self.full_after.store((left - 1).max(-1), Ordering::Relaxed),
+            }
+        }
         let mut files = self.files.lock().unwrap();
         if files.contains_key(path) {
             return Err(io::ErrorKind::AlreadyExists.into());
@@ -295,8 +305,12 @@ impl Broker {
     }
 
     pub(crate) fn try_start(disk: &Arc<MemDisk>, seed: u64) -> Result<Self, OpenError> {
+        Self::start_with(disk, tiny(seed))
+    }
+
+    pub(crate) fn start_with(disk: &Arc<MemDisk>, options: Options) -> Result<Self, OpenError> {
         let mut model = Model::default();
-        let store = Store::open(Arc::clone(disk) as Arc<dyn Disk>, tiny(seed), &mut model)?;
+        let store = Store::open(Arc::clone(disk) as Arc<dyn Disk>, options, &mut model)?;
         Ok(Self { disk: Arc::clone(disk), store, model })
     }
 
@@ -389,7 +403,7 @@ pub(crate) fn batch_of(value: &[u8]) -> crate::batch::PreparedBatch {
 }
 
 /// So small that every test recycles.
-fn tiny(seed: u64) -> Options {
+pub(crate) fn tiny(seed: u64) -> Options {
     Options {
         wal_segment_bytes: 16 << 10,
         wal_window_bytes: 64 << 10,

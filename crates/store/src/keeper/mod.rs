@@ -142,7 +142,7 @@ fn prepare_segment(core: &Core) -> Result<bool, Fatal> {
     let plan = current.next(core.options.segment_capacity());
     core.wal
         .segments
-        .prepare(plan, core.wal.durable())
+        .prepare(plan, core.wal.proven())
         .map_err(|source| Fatal { doing: "prepare a WAL segment".into(), source })?;
     Ok(true)
 }

@@ -33,7 +33,10 @@ impl House {
         let Some((segment, next)) = due(core) else { return Ok(false) };
         let (stride, chain) = self.scan(core, state, &segment, &next)?;
         let (from, to) = (core.floor.load(Ordering::Acquire), segment.end());
-        if !stride.messages.is_empty() && !write_old_log(core, &stride, from, to)? {
+        if !stride.messages.is_empty()
+            && core.old_logs.find(from).is_none()
+            && !write_old_log(core, &stride, from, to)?
+        {
             return Ok(false);
         }
         for (id, batches) in &stride.batches {
@@ -161,11 +164,15 @@ fn retire_partition(
     to: Lsn,
 ) -> Result<(), Fatal> {
     let Some(partition) = core.streams.partition(id) else { return Ok(()) };
-    let (start, newest, is_first) = {
+    let (start, retired_end, newest, is_first) = {
         let state = partition.lock();
-        (state.start, state.segments.last().cloned(), state.segments.is_empty())
+        (state.start, state.retired_end, state.segments.last().cloned(), state.segments.is_empty())
     };
-    let wanted: Vec<&ScannedItem> = batches.iter().filter(|item| next_of(item) > start).collect();
+    // A full disk may have ended an earlier attempt after some partitions had their batches.
+    let wanted: Vec<&ScannedItem> = batches
+        .iter()
+        .filter(|item| next_of(item) > start && base_of(item) >= retired_end)
+        .collect();
     let mut grown = None;
     if !wanted.is_empty() {
         let run: u64 = wanted.iter().map(|item| item.payload.len() as u64).sum();

@@ -143,7 +143,7 @@ impl House {
             floor: Lsn(floor),
             begin,
             end: Lsn(end),
-            durable_upto: core.durable(),
+            durable_upto: Lsn(core.wal.proven()),
         };
         let bytes = writer.finish(&header).map_err(fatal)?;
         self.pending = Some(Pending { kept: KeptSnapshot { number, floor, bytes }, end });
@@ -155,6 +155,7 @@ impl House {
         if self.pending.as_ref().is_none_or(|pending| core.wal.durable() < pending.end) {
             return Ok(false);
         }
+        core.wal.sync_unsynced()?;
         let Some(Pending { kept, .. }) = self.pending.take() else { return Ok(false) };
         snapshot::publish(&*core.disk, TEMPORARY, &path_of(kept.number)).map_err(fatal)?;
         self.kept.push_back(kept);
@@ -194,7 +195,7 @@ impl House {
             number,
             floor,
             floor_chain: self.floor_chain,
-            durable: core.wal.durable(),
+            durable: core.wal.proven(),
             next_id: core.streams.next_id(),
             next_file: core.next_file.load(Ordering::Relaxed),
             partitions,

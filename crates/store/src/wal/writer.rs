@@ -75,6 +75,26 @@ impl Wal {
         self.durable.load(Ordering::Acquire)
     }
 
+    /// What is on the disk for certain. Without syncs nothing is: a start must not miss what it never
+    /// had.
+    pub(crate) fn proven(&self) -> u64 {
+        if self.sync { self.durable() } else { 0 }
+    }
+
+    /// Syncs everything in use, if commits do not: a snapshot must not know more than the log.
+    pub(crate) fn sync_unsynced(&self) -> Result<(), Fatal> {
+        if self.sync {
+            return Ok(());
+        }
+        for segment in self.segments.live() {
+            segment
+                .file
+                .sync()
+                .map_err(|source| Fatal { doing: format!("sync {}", segment.path()), source })?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn is_poisoned(&self) -> bool {
         self.poisoned.load(Ordering::Acquire)
     }
@@ -131,8 +151,7 @@ impl Wal {
 
     fn write_all(&self, log: &mut Log, groups: &[GroupPlan]) -> Result<Committed, Fatal> {
         let durable = self.durable();
-        // Without syncs nothing is known to be on the disk.
-        let durable_upto = if self.sync { durable } else { 0 };
+        let durable_upto = self.proven();
         let mut committed =
             Committed { durable, partitions: Vec::new(), staged_bytes: 0, written_bytes: 0 };
         for plan in groups {
