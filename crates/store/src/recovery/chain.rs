@@ -122,7 +122,7 @@ pub(super) fn follow(
         .filter(|segment| segment.end() > floor.max(segment.header.start))
         .cloned()
         .collect();
-    let mut follower = Follower { seed, groups: Vec::new(), end: floor, first_bad: Vec::new() };
+    let mut follower = Follower { seed, floor, groups: Vec::new(), end: floor, first_bad: Vec::new() };
     let mut claim = known_durable;
     for segment in &live {
         claim = claim.max(segment.header.durable);
@@ -156,6 +156,7 @@ fn reading(segment: &WalSegment, source: io::Error) -> OpenError {
 
 struct Follower {
     seed: u32,
+    floor: u64,
     /// With each group's own claim.
     groups: Vec<(GroupPlace, u64)>,
     end: u64,
@@ -204,7 +205,8 @@ impl Follower {
         let mut end = self.end;
         if let Some(torn) = self.first_bad.into_iter().find(|base| *base >= proven) {
             groups.retain(|group| group.base < torn);
-            end = torn;
+            // Not where the torn group began: that may be in the next segment, behind free room.
+            end = groups.last().map_or(self.floor, |group| group.end);
         }
         if end < proven {
             let what =
