@@ -29,6 +29,8 @@ pub(super) struct GroupPlace {
     pub(super) base: u64,
     pub(super) end: u64,
     pub(super) chain: u32,
+    /// What its header says was durable.
+    pub(super) claim: u64,
 }
 
 /// The groups that count and where they end.
@@ -47,7 +49,19 @@ impl Chain {
     /// The first group that was perhaps never synced; the end if all were.
     pub(super) fn unproven(&self) -> u64 {
         let first = self.groups.iter().find(|group| group.end > self.proven);
-        first.map_or(self.end, |group| group.base)
+        let first = first.map_or(self.end, |group| group.base);
+        self.unproven_segment().map_or(first, |start| first.min(start))
+    }
+
+    /// Where the last segment begins, if nothing shows that its header was synced: an earlier start
+    /// may have ended before that, and the page cache shows what the disk never got. The log writes
+    /// its first group only after the sync, and with a later claim than the header's.
+    fn unproven_segment(&self) -> Option<u64> {
+        let last = &self.groups.last()?.segment;
+        let mut groups = self.groups.iter().rev();
+        let mut within = groups.by_ref().take_while(|group| Arc::ptr_eq(&group.segment, last));
+        let shown = within.any(|group| group.claim > last.header.durable);
+        (!shown).then_some(last.header.start)
     }
 
     /// The chain value that the group at `place` follows.
@@ -122,7 +136,8 @@ pub(super) fn follow(
         .filter(|segment| segment.end() > floor.max(segment.header.start))
         .cloned()
         .collect();
-    let mut follower = Follower { seed, floor, groups: Vec::new(), end: floor, first_bad: Vec::new() };
+    let mut follower =
+        Follower { seed, floor, groups: Vec::new(), end: floor, first_bad: Vec::new() };
     let mut claim = known_durable;
     for segment in &live {
         claim = claim.max(segment.header.durable);
@@ -133,7 +148,7 @@ pub(super) fn follow(
         }
     }
     for group in &follower.groups {
-        claim = claim.max(group.1);
+        claim = claim.max(group.claim);
     }
     let end = follower.end;
     for segment in &live {
@@ -157,8 +172,7 @@ fn reading(segment: &WalSegment, source: io::Error) -> OpenError {
 struct Follower {
     seed: u32,
     floor: u64,
-    /// With each group's own claim.
-    groups: Vec<(GroupPlace, u64)>,
+    groups: Vec<GroupPlace>,
     end: u64,
     /// Bases of groups with a damaged payload, ascending.
     first_bad: Vec<u64>,
@@ -166,7 +180,7 @@ struct Follower {
 
 impl Follower {
     fn chain(&self) -> u32 {
-        self.groups.last().map_or(self.seed, |(group, _)| group.chain)
+        self.groups.last().map_or(self.seed, |group| group.chain)
     }
 
     /// Whether the chain goes on at the start of `segment`, its next group having had no room before.
@@ -194,14 +208,15 @@ impl Follower {
             base: group.base(),
             end: group.end(),
             chain: group.chain,
+            claim: group.header.durable_upto,
         };
         self.end = place.end;
-        self.groups.push((place, group.header.durable_upto));
+        self.groups.push(place);
     }
 
     /// E and D: cuts what was torn, refuses what was damaged.
     fn judge(self, proven: u64) -> Result<Chain, OpenError> {
-        let mut groups: Vec<_> = self.groups.into_iter().map(|(group, _)| group).collect();
+        let mut groups = self.groups;
         let mut end = self.end;
         if let Some(torn) = self.first_bad.into_iter().find(|base| *base >= proven) {
             groups.retain(|group| group.base < torn);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::chain::{Chain, Files};
 use crate::disk::{Disk, DiskFile};
+use crate::limits::PAGE_BYTES;
 use crate::options::Options;
 use crate::wal::layout::{GROUP_HEADER_BYTES, GroupHeader, SEGMENT_HEADER_BYTES};
 use crate::wal::scan::read_group;
@@ -25,7 +26,8 @@ pub(super) struct Place {
 /// Makes the new segment and gives the old ones their ends.
 ///
 /// The header is written after the groups are synced: it makes them count, and until then the old
-/// ones do.
+/// ones do. It claims no more than was durable before; only when it is durable itself does an empty
+/// group behind the copies claim them.
 pub(super) fn resume(
     disk: &dyn Disk,
     segments: &Segments,
@@ -38,18 +40,17 @@ pub(super) fn resume(
     let plan = SegmentPlan {
         seq: files.last_seq + 1,
         start,
-        capacity: options.first_capacity().max(copied),
+        capacity: options.first_capacity().max(copied + PAGE_BYTES as u64),
     };
     let path = segment_path(plan.seq);
     let io = |source| OpenError::Io { doing: format!("write {path}"), source };
     let file = disk.create(&path).map_err(io)?;
     fill_with_zeros(&*file, 0, SEGMENT_HEADER_BYTES + plan.capacity).map_err(io)?;
-    let header = segments.header(plan, chain.end);
+    let header = segments.header(plan, chain.proven);
+    let copy = Copy { file: &*file, start, generation: header.generation, proven: chain.proven };
     let mut value = chain.value_at(start);
     let mut at = start;
     for place in chain.groups.iter().filter(|group| group.base >= start) {
-        let copy =
-            Copy { file: &*file, start, generation: header.generation, proven: chain.proven };
         if at < place.base {
             value = copy.filler(at, place.base, value).map_err(io)?;
         }
@@ -66,11 +67,15 @@ pub(super) fn resume(
     file.write_at(&[IoSlice::new(&header.encode())], 0).map_err(io)?;
     file.sync().map_err(io)?;
     disk.sync_dir(WAL_DIR).map_err(io)?;
+    let durable = chain.end + PAGE_BYTES as u64;
+    let proof = Copy { proven: chain.end, ..copy };
+    value = proof.filler(chain.end, durable, value).map_err(io)?;
+    file.sync().map_err(io)?;
 
     let segment = Arc::new(WalSegment::new(header, file));
     adopt_old(disk, segments, files, start)?;
     segments.adopt(Arc::clone(&segment));
-    Ok(Place { segment, plan, chain: value, durable: chain.end })
+    Ok(Place { segment, plan, chain: value, durable })
 }
 
 /// Takes over the segments below `start`; what holds nothing that counts is removed.
