@@ -4,6 +4,7 @@
 //! reveals; the driver releases the reply once the log is durable past it. What is hard to get right is
 //! a pure machine: `apply(command, now) -> effects`.
 
+pub mod broker;
 pub mod catalog;
 pub mod chance;
 pub mod clock;

@@ -3,6 +3,7 @@
 //! Locks, outermost first: catalogue, group, transaction coordinator, partitions in ascending
 //! stream id; the store's own come inside. None is held while waiting for the disk.
 
+mod amqp;
 mod lookup;
 mod open;
 mod producing;
@@ -19,6 +20,7 @@ pub use self::open::Options;
 pub use self::topics::{
     ConfigureError, CreateError, DeleteRecordsError, NewTopic, PartitionsError,
 };
+use crate::broker::Broker;
 use crate::catalog::Catalog;
 use crate::chance::Chance;
 use crate::clock::{Clock, Now};
@@ -32,6 +34,7 @@ pub struct Engine {
     catalog: RwLock<Catalog>,
     chance: Mutex<Chance>,
     producer_ids: producing::ProducerIds,
+    broker: Broker,
     stopping: AtomicBool,
 }
 

@@ -66,6 +66,7 @@ impl Engine {
             options,
             catalog: RwLock::new(recovery.catalog),
             producer_ids: ProducerIds::from(recovery.producer_ids),
+            broker: crate::broker::Broker,
             stopping: AtomicBool::new(false),
         };
         engine.name_cluster();

@@ -1,0 +1,204 @@
+//! Where deliveries wait for their connection: bounded by credit, drained by the connection's driver.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use bytes::Bytes;
+use ottla_store::Lsn;
+
+use super::message::Message;
+use super::queue::Queue;
+use super::request::Held;
+use crate::queue::{ChannelKey, ConsumerId, Entry};
+
+/// The deliveries of one connection that its driver has not taken yet.
+///
+/// Bounded: a consumer puts at most [`CREDIT`] messages into it before they are taken.
+#[derive(Debug, Default)]
+pub struct Mailbox {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    parcels: VecDeque<Waiting>,
+    waker: Option<Waker>,
+    closed: bool,
+}
+
+/// What is put into a mailbox.
+#[derive(Clone, Debug)]
+pub enum Parcel {
+    /// `basic.deliver`
+    Delivery(Delivery),
+    /// `basic.cancel` from the broker: the queue is gone. For a client that does not know it: nothing.
+    Cancelled {
+        /// Whose.
+        channel: ChannelKey,
+        /// Which consumer.
+        tag: Arc<str>,
+    },
+    /// The channel held the message for too long and holds it no more: forget its delivery tag.
+    TimedOut {
+        /// Whose.
+        channel: ChannelKey,
+        /// Which message.
+        message: Held,
+    },
+}
+
+/// A message on its way to a consumer.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// Whose.
+    pub channel: ChannelKey,
+    /// Which consumer.
+    pub tag: Arc<str>,
+    /// What the delivery tag stands for; `None` if it is settled by being delivered.
+    pub held: Option<Held>,
+    /// Was, or may have been, delivered before.
+    pub redelivered: bool,
+    /// Where it was published.
+    pub exchange: Arc<str>,
+    /// With which key.
+    pub routing_key: Arc<str>,
+    /// Flags and fields as on the wire.
+    pub properties: Bytes,
+    /// The content.
+    pub body: Bytes,
+}
+
+/// `basic.get-ok`
+#[derive(Clone, Debug)]
+pub struct Got {
+    /// What the delivery tag stands for; `None` if it is settled by being delivered.
+    pub held: Option<Held>,
+    /// Was, or may have been, delivered before.
+    pub redelivered: bool,
+    /// Where it was published.
+    pub exchange: Arc<str>,
+    /// With which key.
+    pub routing_key: Arc<str>,
+    /// Flags and fields as on the wire.
+    pub properties: Bytes,
+    /// The content.
+    pub body: Bytes,
+    /// Messages still ready.
+    pub remaining: u64,
+}
+
+/// A parcel whose body is still where it was.
+#[derive(Debug)]
+pub(super) enum Waiting {
+    Delivery(Promise),
+    Ready(Parcel),
+}
+
+/// A delivery without its body.
+#[derive(Debug)]
+pub(super) struct Promise {
+    pub(super) channel: ChannelKey,
+    pub(super) tag: Arc<str>,
+    pub(super) consumer: ConsumerId,
+    pub(super) queue: Arc<Queue>,
+    pub(super) entry: Entry,
+    pub(super) source: Source,
+    pub(super) no_ack: bool,
+}
+
+/// Where a body is.
+#[derive(Clone, Debug)]
+pub(super) enum Source {
+    Memory(Arc<Message>),
+    Log(Lsn),
+}
+
+impl Mailbox {
+    /// Wakes `waker` once something is put in; at once if something is there.
+    pub fn register(&self, waker: &Waker) {
+        let mut inner = self.lock();
+        if inner.parcels.is_empty() {
+            inner.waker = Some(waker.clone());
+            return;
+        }
+        drop(inner);
+        waker.wake_by_ref();
+    }
+
+    /// Whether there is nothing to take.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lock().parcels.is_empty()
+    }
+
+    /// False if the connection is gone.
+    pub(super) fn put(&self, parcel: Waiting) -> bool {
+        let mut inner = self.lock();
+        if !inner.closed {
+            inner.parcels.push_back(parcel);
+        }
+        !inner.closed
+    }
+
+    pub(super) fn take_waiting(&self, max: usize) -> Vec<Waiting> {
+        let mut inner = self.lock();
+        let count = inner.parcels.len().min(max);
+        inner.parcels.drain(..count).collect()
+    }
+
+    /// Everything of a channel that was not taken.
+    pub(super) fn drop_channel(&self, channel: ChannelKey) -> Vec<Promise> {
+        let mut inner = self.lock();
+        let (own, others) = std::mem::take(&mut inner.parcels)
+            .into_iter()
+            .partition::<Vec<_>, _>(|parcel| parcel.channel() == channel);
+        inner.parcels = others.into();
+        drop(inner);
+        own.into_iter().filter_map(Waiting::into_promise).collect()
+    }
+
+    pub(super) fn close(&self) {
+        let mut inner = self.lock();
+        inner.closed = true;
+        inner.waker = None;
+    }
+
+    pub(super) fn waker(&self) -> Option<Waker> {
+        self.lock().waker.take()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    fn channel(&self) -> ChannelKey {
+        match self {
+            Self::Delivery(promise) => promise.channel,
+            Self::Ready(parcel) => parcel.channel(),
+        }
+    }
+
+    fn into_promise(self) -> Option<Promise> {
+        match self {
+            Self::Delivery(promise) => Some(promise),
+            Self::Ready(_) => None,
+        }
+    }
+}
+
+impl Parcel {
+    /// Whose it is.
+    #[must_use]
+    pub const fn channel(&self) -> ChannelKey {
+        match self {
+            Self::Delivery(delivery) => delivery.channel,
+            Self::Cancelled { channel, .. } | Self::TimedOut { channel, .. } => *channel,
+        }
+    }
+}
+
+/// Deliveries a consumer may have in a mailbox.
+pub const CREDIT: u32 = 256;

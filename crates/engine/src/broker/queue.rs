@@ -1,0 +1,5 @@
+//! One queue.
+
+/// One queue.
+#[derive(Debug)]
+pub(super) struct Queue;
