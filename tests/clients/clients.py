@@ -3,7 +3,7 @@ import hashlib
 import shutil
 from pathlib import Path
 
-from rig import cache
+from rig import cache, maven
 
 HERE = Path(__file__).parent
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
@@ -33,9 +33,18 @@ def java():
     return ["python3", HERE / "java/console.py"]
 
 
-def kafkajs():
-    cache.need(("node", "nodejs"), ("npm", "npm"))
-    return ["node", built("kafkajs", ["npm", "ci", "--no-audit", "--no-fund", "--silent"]) / "client.js"]
+def node(folder):
+    def prepare():
+        cache.need(("node", "nodejs"), ("npm", "npm"))
+        return ["node", built(folder, ["npm", "ci", "--no-audit", "--no-fund", "--silent"]) / "client.js"]
+    return prepare
+
+
+def amqp_java():
+    cache.need(("javac", "default-jdk-headless"))
+    jars = maven.classpath(HERE / "amqp-java/pom.xml")
+    place = built("amqp-java", ["javac", "-cp", jars, "Client.java"])
+    return ["java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", f"{jars}:{place}", "Client"]
 
 
 def go(folder):
@@ -61,13 +70,21 @@ def built(name, command):
     return place
 
 
-CLIENTS = {client.name: client for client in [
+KAFKA_CLIENTS = {client.name: client for client in [
     Client("confluent-kafka", python("confluent.py")),
     Client("aiokafka", python("aiokafka_client.py")),
     Client("kafka-python", python("kafka_python.py")),
     Client("sarama", go("sarama")),
     Client("kcat", kcat, cannot=("create", "delete", "transact")),  # a tool for records only
     Client("franz-go", go("franz-go")),
-    Client("kafkajs", kafkajs, codecs=("none", "gzip"), cannot=("read",)),  # reads as a member of a group only
+    Client("kafkajs", node("kafkajs"), codecs=("none", "gzip"), cannot=("read",)),  # reads as a member of a group only
     Client("java", java, cannot=("transact", "read at a time")),  # the console tools have neither
 ]}
+
+AMQP_CLIENTS = {  # each can do all
+    "pika": python("pika_client.py"),
+    "kombu": python("kombu_client.py"),
+    "amqplib": node("amqplib"),
+    "amqp091-go": go("amqp091-go"),
+    "java": amqp_java,
+}

@@ -5,16 +5,24 @@ import time
 import uuid
 
 import pytest
-from clients import CLIENTS
+from clients import AMQP_CLIENTS, KAFKA_CLIENTS
 
 
-def call(name, command, *arguments, values=None):
-    """Runs a command of a client; returns the lines it printed, split at tabs."""
-    line = [*map(str, CLIENTS[name].prepare()), command, *map(str, arguments)]
-    text = None if values is None else "".join(f"{key}={value}\n" for key, value in values)
-    done = subprocess.run(line, input=text, capture_output=True, text=True, timeout=90,
-                          stdin=subprocess.DEVNULL if text is None else None)
-    assert done.returncode == 0, f"{name} {command} {arguments}: exit {done.returncode}\n{done.stderr[-3000:]}"
+def kafka(name, command, *arguments, values=None):
+    """Runs a command of a Kafka client; returns the lines it printed, split at tabs."""
+    lines = None if values is None else [f"{key}={value}" for key, value in values]
+    return run([*KAFKA_CLIENTS[name].prepare(), command, *arguments], lines)
+
+
+def amqp(name, command, *arguments, lines=None):
+    """Runs a command of an AMQP client; returns the lines it printed, split at tabs."""
+    return run([*AMQP_CLIENTS[name](), command, *arguments], lines)
+
+
+def run(command, lines):
+    text = "" if lines is None else "".join(f"{line}\n" for line in lines)
+    done = subprocess.run(list(map(str, command)), input=text, capture_output=True, text=True, timeout=90)
+    assert done.returncode == 0, f"{' '.join(map(str, command))}: exit {done.returncode}\n{done.stderr[-3000:]}"
     return [tuple(row.split("\t")) for row in done.stdout.splitlines()]
 
 
@@ -22,7 +30,7 @@ def call(name, command, *arguments, values=None):
 def topic():
     """A topic of one partition that is ready to be used."""
     name = f"clients-{uuid.uuid4().hex[:12]}"
-    call("confluent-kafka", "create", name, 1)
+    kafka("confluent-kafka", "create", name, 1)
     wait_for(name, partitions=1)
     return name
 

@@ -3,8 +3,9 @@ import time
 import uuid
 
 import pytest
-from clients import CLIENTS
-from conftest import call, wait_for
+from clients import KAFKA_CLIENTS as CLIENTS
+from conftest import kafka as call
+from conftest import wait_for
 
 VALUES = [(f"k{i % 7}", f"value {i} " + "é" * (i % 5)) for i in range(60)]
 ROWS = [(str(i), key, value) for i, (key, value) in enumerate(VALUES)]

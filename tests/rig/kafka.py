@@ -5,11 +5,10 @@ import tempfile
 import uuid
 from pathlib import Path
 
-from . import cache, process, wire
+from . import cache, maven, process, wire
 
 VERSION = os.environ.get("OTTLA_KAFKA_VERSION", "4.3.1")
 POM = Path(__file__).with_name("kafka-pom.xml")
-PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:build-classpath"
 SETTINGS = {  # what one node needs, and no waiting; the rest is as shipped
     "process.roles": "broker,controller",
     "node.id": "1",
@@ -24,23 +23,10 @@ SETTINGS = {  # what one node needs, and no waiting; the rest is as shipped
 }
 
 
-def classpath():
-    """The jars of the server and its tools, fetched once."""
-    cache.need(("java", "default-jre-headless"), ("mvn", "maven"))
-    place = cache.folder("kafka", VERSION)
-    found = place / "classpath"
-    with cache.locked(f"kafka-{VERSION}"):
-        fresh = found.exists() and found.stat().st_mtime >= POM.stat().st_mtime
-        if not (fresh and all(map(os.path.exists, found.read_text().split(":")))):
-            cache.run(["mvn", "-q", "-B", "-f", POM, f"-Dkafka.version={VERSION}", PLUGIN, "-Dmdep.includeScope=runtime",
-                       f"-Dmdep.outputFile={found}"], 400)
-    return found.read_text().strip()
-
-
 def java(main, *arguments, heap="256m", loud="warn"):
     """A command line for a class of the server or its tools."""
     return ["java", f"-Xmx{heap}", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", f"-Dorg.slf4j.simpleLogger.defaultLogLevel={loud}",
-            "-cp", classpath(), main, *map(str, arguments)]
+            "-cp", maven.classpath(POM, kafka_version=VERSION), main, *map(str, arguments)]
 
 
 class Kafka:

@@ -26,17 +26,8 @@ SYSTEMS = {
 
 
 def acceptance(system, tests):
-    """The acceptance tests against a system; restarts are real."""
-    python = cache.python(TESTS / "acceptance/requirements.txt")
-    with system as broker, Control(broker) as control:
-        print(f"# {broker.name}: {broker.env()}", flush=True)
-        env = {**os.environ, **broker.env(), "RESTART": control.command(), "PYTHONPATH": str(TESTS)}
-        command = [python, "-m", "pytest", "-q", "-rfEs", "-p", "no:cacheprovider", "--durations=5",
-                   *os.environ.get("PYTEST_ADDOPTS_RIG", "").split(), *tests]
-        code = subprocess.run(command, cwd=TESTS / "acceptance", env=env, stdin=subprocess.DEVNULL).returncode
-        if code != 0:
-            print(f"# the end of the log of {broker.name}\n{_log(broker)}", flush=True)
-        return code
+    """The programs of tests/acceptance against a system."""
+    return _pytest(system, "acceptance", cache.python(TESTS / "acceptance/requirements.txt"), tests)
 
 
 def _log(broker):
@@ -61,18 +52,22 @@ def rollback(system, *arguments):
     return 0 if caught else 1
 
 
-def clients(system, *tests):
+def clients(system, tests, *flags):
     """Every client library against a system; see tests/clients."""
     sys.path.insert(0, str(TESTS / "clients"))
-    from clients import CLIENTS
-    for client in CLIENTS.values():
-        client.prepare()  # says what is missing before anything is started
-    python = cache.python(TESTS / "clients/python/requirements.txt")
-    with system as broker:
+    from clients import AMQP_CLIENTS, KAFKA_CLIENTS
+    for prepare in [*(client.prepare for client in KAFKA_CLIENTS.values()), *AMQP_CLIENTS.values()]:
+        prepare()  # says what is missing before anything is started
+    return _pytest(system, "clients", cache.python(TESTS / "clients/python/requirements.txt"), [tests, *flags])
+
+
+def _pytest(system, folder, python, tests):
+    """Tests of a folder against a system; restarts are real."""
+    with system as broker, Control(broker) as control:
         print(f"# {broker.name}: {broker.env()}", flush=True)
-        env = {**os.environ, **broker.env(), "PYTHONPATH": str(TESTS)}
+        env = {**os.environ, **broker.env(), "RESTART": control.command(), "PYTHONPATH": str(TESTS)}
         command = [python, "-m", "pytest", "-q", "-rfEs", "-p", "no:cacheprovider", "--durations=5", *tests]
-        code = subprocess.run(command, cwd=TESTS / "clients", env=env, stdin=subprocess.DEVNULL).returncode
+        code = subprocess.run(command, cwd=TESTS / folder, env=env, stdin=subprocess.DEVNULL).returncode
         if code != 0:
             print(f"# the end of the log of {broker.name}\n{_log(broker)}", flush=True)
         return code
@@ -94,15 +89,18 @@ SUITES = {
     "bare-build": bare.build,
     "acceptance-ottla-kafka": lambda: acceptance(Ottla(), KAFKA),
     "acceptance-ottla-amqp": lambda: acceptance(Ottla(), AMQP),
-    "clients-ottla": lambda: clients(Ottla()),
+    "clients-ottla-kafka": lambda: clients(Ottla(), "test_kafka_clients.py"),
+    "clients-ottla-amqp": lambda: clients(Ottla(), "test_amqp_clients.py"),
     "ledger-ottla": lambda: ledger("ottla", "--kills", "50"),
     "acceptance-rabbitmq-4.0": lambda: acceptance(RabbitMQ("trixie"), AMQP),
     "acceptance-rabbitmq-4.3": lambda: acceptance(RabbitMQ("forky"), AMQP),
     "rollback-ottla": lambda: rollback("ottla"),
+    "clients-rabbitmq-4.0": lambda: clients(RabbitMQ("trixie"), "test_amqp_clients.py"),
+    "clients-rabbitmq-4.3": lambda: clients(RabbitMQ("forky"), "test_amqp_clients.py"),
     "ledger-rabbitmq-4.0": lambda: ledger("rabbitmq-4.0", "--kills", "3"),
     "rollback-rabbitmq-4.0": lambda: rollback("rabbitmq-4.0"),
     "acceptance-kafka": lambda: acceptance(Kafka(), KAFKA),
-    "clients-kafka": lambda: clients(Kafka()),
+    "clients-kafka": lambda: clients(Kafka(), "test_kafka_clients.py"),
     "ledger-kafka": lambda: ledger("kafka", "--kills", "3"),
     "rollback-kafka": lambda: rollback("kafka"),
 }
