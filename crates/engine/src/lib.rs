@@ -16,6 +16,7 @@ pub mod queue;
 pub mod topic;
 pub mod txn;
 pub mod value;
+pub mod vhost;
 mod waiters;
 
 pub use ottla_store::batch;

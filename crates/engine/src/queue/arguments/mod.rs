@@ -166,7 +166,7 @@ impl Rules {
         queue_type: QueueType,
         arguments: &Arguments,
     ) -> Result<Self, ArgumentError> {
-        for (name, _) in arguments.iter().filter(|(name, _)| !queue_type.knows(name)) {
+        if let Some((name, _)) = arguments.iter().find(|(name, _)| !queue_type.knows(name)) {
             let fault = ArgumentFault::Unsupported(queue_type);
             return Err(ArgumentError { argument: name.into(), fault });
         }
