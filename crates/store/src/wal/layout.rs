@@ -234,8 +234,10 @@ impl ItemHeader {
 
     /// Whether `payload` is what was written under this header.
     pub(crate) fn covers(&self, payload: &[u8]) -> bool {
-        let covered = match self.kind {
-            Kind::Batch => payload.get(BATCH_UNCOVERED_BYTES..),
+        let covered = match (self.kind, payload.split_first_chunk::<BATCH_UNCOVERED_BYTES>()) {
+            // The base offset is stamped under the lock: this header says what it must be.
+            (Kind::Batch, Some((base, rest))) => (*base == self.aux.to_be_bytes()).then_some(rest),
+            (Kind::Batch, None) => None,
             _ => Some(payload),
         };
         covered.is_some_and(|covered| crc32c::crc32c(covered) == self.payload_crc)
