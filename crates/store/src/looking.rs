@@ -14,6 +14,9 @@ use crate::wal::layout::{Kind, split_message};
 use crate::young::YoungBatch;
 use crate::{Lsn, Offset, ReadError, StreamId};
 
+/// A partition's start, segments and durable young batches.
+type Everything = (Offset, Arc<Vec<SegmentMeta>>, Vec<YoungBatch>);
+
 impl Core {
     pub(crate) fn read_old(
         &self,
@@ -76,11 +79,11 @@ impl Core {
         id: StreamId,
         timestamp_ms: i64,
     ) -> Result<Option<Bytes>, ReadError> {
-        let (segments, young) = self.all_of(id)?;
+        let (start, segments, young) = self.all_of(id)?;
         for meta in segments.iter().filter(|meta| meta.max_timestamp >= timestamp_ms) {
             let found = self
                 .segment(id, meta)
-                .and_then(|(reader, index)| reader.find_timestamp(&index, timestamp_ms))
+                .and_then(|(reader, index)| reader.find_timestamp(&index, timestamp_ms, start))
                 .map_err(|error| self.unreadable(id, error))?;
             if found.is_some() {
                 return Ok(found);
@@ -93,14 +96,25 @@ impl Core {
     }
 
     pub(crate) fn max_timestamp(&self, id: StreamId) -> Result<Option<Bytes>, ReadError> {
-        let (segments, young) = self.all_of(id)?;
-        // The first of several equal ones; `max_by_key` gives the last, so both run backwards.
-        let old = segments.iter().rev().max_by_key(|meta| meta.max_timestamp);
+        let (start, segments, young) = self.all_of(id)?;
+        let mut old: Option<(i64, &SegmentMeta)> = None;
+        for meta in segments.iter() {
+            let largest = match meta.base < start {
+                true => self.largest_from(id, meta, start)?, // what the file knows may be trimmed
+                false => Some(meta.max_timestamp),
+            };
+            // The first of several equal ones.
+            if let Some(largest) = largest
+                && old.is_none_or(|(before, _)| largest > before)
+            {
+                old = Some((largest, meta));
+            }
+        }
         let new = young.iter().rev().max_by_key(|batch| batch.max_timestamp);
         match (old, new) {
-            (Some(old), new) if new.is_none_or(|new| new.max_timestamp <= old.max_timestamp) => {
-                self.segment(id, old)
-                    .and_then(|(reader, index)| reader.find_timestamp(&index, old.max_timestamp))
+            (Some((largest, meta)), new) if new.is_none_or(|new| new.max_timestamp <= largest) => {
+                self.segment(id, meta)
+                    .and_then(|(reader, index)| reader.find_timestamp(&index, largest, start))
                     .map_err(|error| self.unreadable(id, error))
             }
             (_, Some(new)) => self.whole(id, new),
@@ -108,8 +122,19 @@ impl Core {
         }
     }
 
+    fn largest_from(
+        &self,
+        id: StreamId,
+        meta: &SegmentMeta,
+        from: Offset,
+    ) -> Result<Option<i64>, ReadError> {
+        self.segment(id, meta)
+            .and_then(|(reader, index)| reader.max_timestamp(&index, from))
+            .map_err(|error| self.unreadable(id, error))
+    }
+
     /// Everything durable of a partition, oldest first.
-    fn all_of(&self, id: StreamId) -> Result<(Arc<Vec<SegmentMeta>>, Vec<YoungBatch>), ReadError> {
+    fn all_of(&self, id: StreamId) -> Result<Everything, ReadError> {
         let partition = self.streams.partition(id).ok_or(ReadError::UnknownStream(id))?;
         let durable = self.durable();
         let state = partition.lock();
@@ -118,7 +143,7 @@ impl Core {
         }
         let start = state.start;
         let young = state.young.below(durable).filter(|batch| batch.next > start).copied();
-        Ok((Arc::clone(&state.segments), young.collect()))
+        Ok((start, Arc::clone(&state.segments), young.collect()))
     }
 
     fn whole(&self, id: StreamId, batch: &YoungBatch) -> Result<Option<Bytes>, ReadError> {

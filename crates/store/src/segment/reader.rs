@@ -61,16 +61,34 @@ impl SegmentReader {
         self.read_run(&first, end, room)
     }
 
-    /// The first batch with a timestamp at or above `timestamp_ms`.
+    /// The largest timestamp of the batches that hold a record at or above `from`.
+    pub fn max_timestamp(
+        &self,
+        index: &SegmentIndex,
+        from: Offset,
+    ) -> Result<Option<i64>, FileError> {
+        let mut scan = Scan::of(self.file.clone(), &self.meta, index.floor(from));
+        let mut largest = None;
+        while let Some(found) = scan.next_batch()? {
+            if found.header.last_offset() >= from {
+                largest = largest.max(Some(found.header.max_timestamp));
+            }
+        }
+        Ok(largest)
+    }
+
+    /// The first batch with a timestamp at or above `timestamp_ms` and a record at or above `from`.
     pub fn find_timestamp(
         &self,
         index: &SegmentIndex,
         timestamp_ms: i64,
+        from: Offset,
     ) -> Result<Option<Bytes>, FileError> {
         let Some(position) = index.first_at(timestamp_ms) else { return Ok(None) };
         let mut scan = Scan::of(self.file.clone(), &self.meta, position);
         while let Some(found) = scan.next_batch()? {
-            if found.header.max_timestamp >= timestamp_ms {
+            let reaches = found.header.max_timestamp >= timestamp_ms;
+            if reaches && found.header.last_offset() >= from {
                 return Ok(Some(found.batch));
             }
         }

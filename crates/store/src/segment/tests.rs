@@ -106,10 +106,10 @@ fn the_first_batch_at_a_time_is_found() {
             .values()
             .find(|batch| BatchHeader::parse(batch).unwrap().max_timestamp >= time)
             .unwrap();
-        let found = reader.find_timestamp(&index, time).unwrap();
+        let found = reader.find_timestamp(&index, time, Offset::ZERO).unwrap();
         assert_eq!(found.as_ref(), Some(expected), "{time}");
     }
-    assert_eq!(reader.find_timestamp(&index, 1300).unwrap(), None);
+    assert_eq!(reader.find_timestamp(&index, 1300, Offset::ZERO).unwrap(), None);
 }
 
 #[test]
