@@ -4,7 +4,13 @@
 //! and the same findings. docs/internals/testing.md tells how to run it and how to read a finding.
 
 pub mod chance;
+pub mod check;
 pub mod disk;
+pub mod explore;
+pub mod history;
+pub mod lies;
+pub mod model;
+pub mod world;
 
 pub use chance::Chance;
 pub use disk::SimDisk;

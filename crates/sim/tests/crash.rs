@@ -1,0 +1,105 @@
+//! The crash proof of the store (store.md section 4): at least 100,000 crash points a run.
+#![expect(
+    clippy::print_stdout,
+    clippy::expect_used,
+    reason = "a test says what it covered, and fails by panicking"
+)]
+
+use std::time::{Duration, Instant};
+
+use ottla_sim::explore::{Effort, Explorer, Tally};
+use ottla_sim::world::Rig;
+
+/// Crash points of a run with fixed seeds.
+const POINTS_MIN: u64 = 100_000;
+
+#[test]
+fn nothing_that_was_promised_is_lost_at_any_crash_point() {
+    let started = now();
+    let mut tally = Tally::default();
+    let mut seeds = 0;
+    match given_seed() {
+        Some(seed) => {
+            explore(seed, &mut tally);
+            seeds += 1;
+        }
+        None => {
+            while tally.points < POINTS_MIN {
+                explore(FIRST_SEED + seeds, &mut tally);
+                seeds += 1;
+            }
+        }
+    }
+    report("fixed", seeds, started, &tally);
+    let extra = fresh_seconds();
+    if !extra.is_zero() {
+        let (started, mut tally) = (now(), Tally::default());
+        let first = fresh_seed();
+        println!("fresh seeds from {first:#x}");
+        let mut seeds = 0;
+        while started.elapsed() < extra {
+            explore(first.wrapping_add(seeds), &mut tally);
+            seeds += 1;
+        }
+        report("fresh", seeds, started, &tally);
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    let effort = Effort { points_max: 1_500, ..Effort::default() };
+    let run = |seed| Explorer::explore(&Rig::default(), effort, seed).expect("no finding");
+    assert_eq!(run(77), run(77));
+    assert_ne!(run(77).trace, run(78).trace);
+}
+
+fn explore(seed: u64, tally: &mut Tally) {
+    match Explorer::explore(&Rig::default(), Effort::default(), seed) {
+        Ok(found) => *tally += found,
+        Err(finding) => panic!("{finding}\nagain with OTTLA_SIM_SEED={seed}"),
+    }
+}
+
+fn report(kind: &str, seeds: u64, started: Instant, tally: &Tally) {
+    println!(
+        "{} crash points ({kind}): {seeds} seeds, {:.1} s; {} during recovery, {} kills, {} with rot \
+         ({} refused), {} lives",
+        tally.points,
+        started.elapsed().as_secs_f64(),
+        tally.in_recovery,
+        tally.kills,
+        tally.rotten,
+        tally.refused,
+        tally.lives,
+    );
+}
+
+/// `OTTLA_SIM_SEED`: the one seed to run, as a finding prints it.
+fn given_seed() -> Option<u64> {
+    let text = std::env::var("OTTLA_SIM_SEED").ok()?;
+    let seed = match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    Some(seed.expect("OTTLA_SIM_SEED is a number"))
+}
+
+/// `OTTLA_SIM_SECONDS`: how long to go on with fresh seeds.
+fn fresh_seconds() -> Duration {
+    let seconds = std::env::var("OTTLA_SIM_SECONDS")
+        .map_or(0, |text| text.parse().expect("OTTLA_SIM_SECONDS is a number"));
+    Duration::from_secs(seconds)
+}
+
+/// A seed that no run had before, from the randomness of the standard library's hasher.
+fn fresh_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test run says how long it took")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+const FIRST_SEED: u64 = 1;

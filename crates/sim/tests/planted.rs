@@ -1,0 +1,77 @@
+//! Every mistake that store.md section 4 lists, planted, must be found: otherwise the crash proof
+//! proves nothing.
+#![expect(clippy::print_stdout, reason = "the run says how soon each mistake was found")]
+
+use ottla_sim::explore::{Effort, Explorer, Finding};
+use ottla_sim::lies::{Lie, LyingDisk};
+use ottla_sim::model;
+use ottla_sim::world::{Duplicates, Markers, Namesakes, Patience, Rig};
+
+/// Crash points within which a planted mistake must be found.
+const POINTS_MAX: u64 = 20_000;
+
+/// Explores until the mistake is found and returns the finding.
+fn found(name: &str, rig: &Rig) -> Box<Finding> {
+    let mut points = 0;
+    for seed in 1.. {
+        let effort = Effort { points_max: 2_000, ..Effort::default() };
+        match Explorer::explore(rig, effort, seed) {
+            Ok(tally) => points += tally.points,
+            Err(finding) => {
+                println!("{name}: found after {} crash points", points + finding.points);
+                println!("{finding}");
+                return finding;
+            }
+        }
+        assert!(points < POINTS_MAX, "{name}: not found in {points} crash points");
+    }
+    unreachable!("the loop ends by finding or by failing")
+}
+
+#[test]
+fn acknowledge_before_sync() {
+    let rig = Rig { patience: Patience::AcknowledgesAtOnce, ..Rig::default() };
+    found("acknowledge before append is durable", &rig);
+    let wrap = |disk| LyingDisk::over(disk, Lie::SkipsSyncOf("wal"));
+    found("durable without a sync of the WAL", &Rig { wrap, ..Rig::default() });
+}
+
+#[test]
+fn skip_a_directory_sync() {
+    let wrap = |disk| LyingDisk::over(disk, Lie::SkipsSyncOfNamesIn(""));
+    found("no directory is synced", &Rig { wrap, ..Rig::default() });
+    let wrap = |disk| LyingDisk::over(disk, Lie::SkipsSyncOfNamesIn("wal"));
+    found("the WAL's directory is not synced", &Rig { wrap, ..Rig::default() });
+    let wrap = |disk| LyingDisk::over(disk, Lie::SkipsSyncOfNamesIn("partitions"));
+    found("the partitions' directories are not synced", &Rig { wrap, ..Rig::default() });
+}
+
+#[test]
+fn file_closed_dirty() {
+    let wrap = |disk| LyingDisk::over(disk, Lie::ClosesDirty("partitions"));
+    found("a partition's file is closed before its sync", &Rig { wrap, ..Rig::default() });
+}
+
+#[test]
+fn duplicate_answered_early() {
+    let rig = Rig { duplicates: Duplicates::AreAnsweredEarly, ..Rig::default() };
+    found("a duplicate does not wait for its first copy", &rig);
+}
+
+#[test]
+fn old_topics_frames_into_the_new_one() {
+    let rig = Rig { namesakes: Namesakes::InheritTheId, ..Rig::default() };
+    found("a namesake inherits the id", &rig);
+}
+
+#[test]
+fn marker_of_one_partition_only() {
+    let rig = Rig { markers: Markers::FrameEach, ..Rig::default() };
+    found("a transaction's markers are written one by one", &rig);
+}
+
+#[test]
+fn duplicate_window_lost() {
+    let rig = Rig { engine: model::Planted::DuplicateWindowLost, ..Rig::default() };
+    found("the duplicate windows are not in the snapshot", &rig);
+}
