@@ -14,6 +14,8 @@ pub(crate) struct Failure {
 /// The exit codes in use, from sysexits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Code {
+    /// The command line is wrong.
+    Usage = 64,
     /// The data is damaged or of a newer version.
     Data = 65,
     /// A service that is needed is not there.

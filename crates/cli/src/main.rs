@@ -1,7 +1,13 @@
 //! The command `ottla`: one file for each command.
 
+mod consume;
 mod exit;
+mod kafka;
+mod produce;
 mod serve;
+mod table;
+mod topic;
+mod tour;
 
 use std::process::ExitCode;
 
@@ -11,13 +17,18 @@ fn main() -> ExitCode {
     let matches = Command::new("ottla")
         .about("An event broker that Kafka clients and RabbitMQ clients connect to unchanged")
         .version(env!("CARGO_PKG_VERSION"))
-        .subcommand_required(true)
-        .arg_required_else_help(true)
         .subcommand(serve::command())
+        .subcommand(tour::command())
+        .subcommand(topic::command())
+        .subcommand(produce::command())
+        .subcommand(consume::command())
         .get_matches();
     let outcome = match matches.subcommand() {
         Some(("serve", arguments)) => serve::run(arguments),
-        _ => Ok(()), // clap has refused everything else
+        Some(("topic", arguments)) => topic::run(arguments),
+        Some(("produce", arguments)) => produce::run(arguments),
+        Some(("consume", arguments)) => consume::run(arguments),
+        _ => tour::run(), // `ottla tour`, and `ottla` alone
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,1 +1,15 @@
-//! A small Kafka client for Ottla's own commands.
+//! A small Kafka client for Ottla's own commands. Blocking, one request at a time, against any Kafka.
+//!
+//! It moves requests and answers; what stands in a batch is the caller's.
+
+mod cluster;
+mod connection;
+mod error;
+mod partitioner;
+
+pub use ottla_kafka_proto::{ErrorCode, Request, Response, Str, Uuid, messages};
+
+pub use self::cluster::{Cluster, Leader, Topic};
+pub use self::connection::Connection;
+pub use self::error::ClientError;
+pub use self::partitioner::partition_of;

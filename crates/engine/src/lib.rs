@@ -20,7 +20,9 @@ pub mod vhost;
 mod waiters;
 
 pub use ottla_store::batch;
+pub use ottla_store::codec;
 pub use ottla_store::disk::FileDisk;
+pub use ottla_store::records;
 pub use ottla_store::{
     Batches, Durability, DurableObserver, Fatal, Lsn, Offset, OpenError, ReadError, Refused,
     StreamId,
