@@ -133,6 +133,7 @@ fn open_engine(config: &Config, release: &Arc<Release>) -> Result<Arc<Engine>, S
     let engine =
         Engine::open(Arc::new(disk), Arc::new(SystemClock::new()), options, Box::new(observer))
             .map_err(|error| ServeError::open(data, error))?;
+    release.publish(engine.durable(), &[]); // what was recovered is durable
     Ok(Arc::new(engine))
 }
 
