@@ -42,14 +42,19 @@ class Ottla:
             binary(), "serve", "--data", f"{self.home.name}/data", "--kafka", self.kafka, "--amqp", self.amqp,
             "--http", "off", "--ready-file", ready, *self.flags], f"{self.home.name}/log")
         self.server.wait_until(lambda: _complete(ready), 30)
-        bound = json.loads(ready.read_text())
-        self.kafka, self.amqp = (_address(bound[name]) for name in ("kafka", "amqp"))
+        self.bound = json.loads(ready.read_text())
+        self.kafka, self.amqp = (self._address(name) for name in ("kafka", "amqp"))
+
+    def _address(self, listener):
+        """Where a listener is bound, to be the same after a restart."""
+        return next(iter(self.bound[listener]), "off")
 
     def kill(self):
         self.server.kill()
 
     def env(self):
-        return {"KAFKA": self.kafka, "AMQP": f"amqp://guest:guest@{self.amqp}/"}
+        addresses = {"KAFKA": self.kafka, "AMQP": f"amqp://guest:guest@{self.amqp}/"}
+        return {name: address for name, address in addresses.items() if self.bound[name.lower()]}
 
     def __exit__(self, *_):
         if hasattr(self, "server"):
@@ -62,8 +67,3 @@ def _complete(ready):
         return isinstance(json.loads(ready.read_text()), dict)
     except ValueError:
         return False  # being written
-
-
-def _address(bound):
-    """The first address of a listener: the ready file may name one or several."""
-    return bound if isinstance(bound, str) else bound[0]

@@ -13,6 +13,8 @@ const BANNED: [(&[&str], &str); 6] = [
     (&["Instant", "now"], CLOCK),
     (&["SystemTime"], CLOCK),
 ];
+/// What a loop that the server runs on its thread may do there: wait to be woken.
+const WAITING: [&str; 2] = ["park", "park_timeout"];
 const FILES: &str = "the disk comes in as `dyn Disk`";
 const CLOCK: &str = "time comes in as an argument";
 
@@ -33,7 +35,8 @@ pub(super) fn check(source: &Source) -> Vec<Finding> {
     let mut findings = Vec::new();
     for path in &source.paths {
         for (banned, why) in BANNED {
-            let said = path.segments.windows(banned.len()).any(|run| run == banned);
+            let said = path.segments.windows(banned.len()).any(|run| run == banned)
+                && !path.segments.last().is_some_and(|last| WAITING.contains(&last.as_str()));
             if said && !is_exempt(&source.file, why) {
                 let what = format!("`{}` in a pure crate: {why}", banned.join("::"));
                 findings.push(Finding::at(&source.file, path.line, what));

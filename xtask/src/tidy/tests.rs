@@ -87,6 +87,16 @@ fn files_clocks_and_async_are_found_in_pure_crates_however_they_are_imported() {
 }
 
 #[test]
+fn a_loop_may_park_its_thread_but_not_spawn_one() {
+    let text = "fn f() { std::thread::park_timeout(IDLE); std::thread::spawn(f); }";
+    assert_eq!(
+        impure("crates/engine/src/engine.rs", text),
+        ["crates/engine/src/engine.rs:1: `std::thread` in a pure crate: threads are spawned by \
+          crates/server or the embedded broker"]
+    );
+}
+
+#[test]
 fn the_real_disk_may_use_files_but_no_clock() {
     let text = "use std::fs::File;\nuse std::time::SystemTime;\n";
     for file in ["crates/store/src/disk.rs", "crates/store/src/disk/real.rs"] {
