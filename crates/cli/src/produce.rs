@@ -1,7 +1,7 @@
 //! `ottla produce`: lines of stdin become records, each acknowledged before the command ends.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, IsTerminal};
 
 use bytes::Bytes;
 use clap::{Arg, ArgMatches, Command};

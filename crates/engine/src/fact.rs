@@ -10,7 +10,7 @@ use crate::catalog::CatalogFact;
 
 /// One fact of the engine: the payload of a [`State`](ottla_store::frame::Item::State) item.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum Fact {
+pub(crate) enum Fact {
     /// The catalogue of Kafka's side changed.
     Catalog(CatalogFact),
     /// Producer ids below this were given out.
@@ -22,7 +22,7 @@ pub enum Fact {
 
 /// Which object of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ObjectKey {
+pub(crate) enum ObjectKey {
     /// The catalogue.
     Catalog,
     /// A partition, by stream.
@@ -32,11 +32,11 @@ pub enum ObjectKey {
 }
 
 /// The bytes of a fact, a key or an object.
-pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     postcard::to_allocvec(value).unwrap_or_default() // fails only for types that a fact does not have
 }
 
 /// What `bytes` say.
-pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     postcard::from_bytes(bytes).map_err(|error| error.to_string())
 }

@@ -118,7 +118,7 @@ impl Engine {
             CatalogFact::TopicCreated(image.clone()),
         )?;
         let topic = catalog.topic_by_id(image.id).map(Arc::clone);
-        Ok((topic.ok_or_else(|| CreateError::Exists(image.name))?, lsn))
+        Ok((topic.ok_or(CreateError::Exists(image.name))?, lsn))
     }
 
     /// Whether a topic could be made, and with how many partitions; changes nothing.
@@ -295,4 +295,4 @@ fn count_refused(name: &str, current: i32, total: i32) -> String {
 }
 
 /// Partitions of one topic.
-pub const PARTITIONS_MAX: i32 = 100_000;
+const PARTITIONS_MAX: i32 = 100_000;
