@@ -58,7 +58,7 @@ pub use admission::Reservation;
 pub use error::{Fatal, OpenError, ReadError, Refused};
 pub use files::FileError;
 pub use ids::{LeaderEpoch, Lsn, Offset, StreamId};
-pub use options::{Durability, Options};
+pub use options::{Durability, Options, PlantedBug};
 pub use reading::{Batches, ReadLimit};
 pub use segment::SegmentMeta;
 pub use state::{Damage, DurableObserver, Purpose, Replay, ReplayFact, ReplayItem, State};

@@ -23,6 +23,30 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Seeds generations of WAL segments; differs at each start.
     pub seed: u64,
+    /// A mistake, for the proof that the simulator would see it.
+    #[doc(hidden)]
+    pub planted: PlantedBug,
+}
+
+/// Mistakes of store.md section 4 that only the store itself can make. Never set outside the simulator.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PlantedBug {
+    /// None.
+    #[default]
+    None,
+    /// The log is cut where it breaks off, whatever was durable.
+    CorruptionCalledTorn,
+    /// The log is cut at the first damaged payload, though good groups follow.
+    TruncatesInTheMiddle,
+    /// A group torn at the end of the log refuses the start.
+    TornCalledCorruption,
+    /// A WAL segment goes as soon as it is retired.
+    RecyclesBeforeSync,
+    /// A snapshot takes its name before what it says is durable.
+    LivenessFromUnsyncedSettles,
+    /// Only the WAL since the newest snapshot is kept.
+    FallbackSnapshotWithoutItsWal,
 }
 
 impl Default for Options {
@@ -37,6 +61,7 @@ impl Default for Options {
             disk_reserve_bytes: 64 << 20,
             segment_bytes: 1 << 30,
             seed: 0,
+            planted: PlantedBug::None,
         }
     }
 }

@@ -10,10 +10,12 @@ mod sweep;
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 
 use crate::core::Core;
 use crate::files::FileError;
+use crate::options::PlantedBug;
 use crate::state::State;
 use crate::{Fatal, OpenError};
 
@@ -112,7 +114,13 @@ impl House {
 
     /// Takes WAL segments that no kept snapshot needs out of use (rule 4).
     fn recycle(&self, core: &Core) -> Result<bool, Fatal> {
-        let floor = self.oldest_kept().floor;
+        let floor = match core.options.planted {
+            PlantedBug::RecyclesBeforeSync => core.floor.load(Ordering::Acquire),
+            PlantedBug::FallbackSnapshotWithoutItsWal => {
+                self.kept.back().map_or(0, |newest| newest.floor)
+            }
+            _ => self.oldest_kept().floor,
+        };
         core.wal
             .segments
             .release_below(floor)

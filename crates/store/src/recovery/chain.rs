@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::disk::{Disk, DiskFile, read_exact_at};
 use crate::limits::PAGE_BYTES;
+use crate::options::PlantedBug;
 use crate::wal::layout::{FORMAT_VERSION, SegmentHeader};
 use crate::wal::scan::{ScannedGroup, largest_claim, read_group};
 use crate::wal::segments::{WAL_DIR, WalSegment, segment_seq};
@@ -129,6 +130,7 @@ pub(super) fn follow(
     floor: u64,
     seed: u32,
     known_durable: u64,
+    planted: PlantedBug,
 ) -> Result<Chain, OpenError> {
     let live: Vec<_> = files
         .segments
@@ -162,7 +164,7 @@ pub(super) fn follow(
             .map_err(|source| OpenError::Io { doing: format!("read {path}"), source })?;
         claim = claim.max(found);
     }
-    follower.judge(claim)
+    follower.judge(claim, planted)
 }
 
 fn reading(segment: &WalSegment, source: io::Error) -> OpenError {
@@ -215,7 +217,15 @@ impl Follower {
     }
 
     /// E and D: cuts what was torn, refuses what was damaged.
-    fn judge(self, proven: u64) -> Result<Chain, OpenError> {
+    fn judge(self, mut proven: u64, planted: PlantedBug) -> Result<Chain, OpenError> {
+        match planted {
+            PlantedBug::CorruptionCalledTorn => proven = proven.min(self.end),
+            PlantedBug::TruncatesInTheMiddle => {
+                proven = proven.min(self.first_bad.first().copied().unwrap_or(proven));
+            }
+            PlantedBug::TornCalledCorruption if !self.first_bad.is_empty() => proven = u64::MAX,
+            _ => {}
+        }
         let mut groups = self.groups;
         let mut end = self.end;
         if let Some(torn) = self.first_bad.into_iter().find(|base| *base >= proven) {

@@ -35,8 +35,13 @@ pub(crate) fn open(
     let snapshots = load_snapshots(&*disk)?;
     let files = chain::list(&*disk)?;
     let manifest = &snapshots.manifest;
-    let chain =
-        chain::follow(&files, manifest.floor, manifest.floor_chain, snapshots.known_durable)?;
+    let chain = chain::follow(
+        &files,
+        manifest.floor,
+        manifest.floor_chain,
+        snapshots.known_durable,
+        options.planted,
+    )?;
     for object in &snapshots.objects {
         replay
             .object(&object.key, object.applied, &object.bytes)
