@@ -554,6 +554,7 @@ pub fn tiny_options(seed: u64) -> Options {
         disk_reserve_bytes: 0,
         segment_bytes: 8 << 10,
         seed,
+        ..Options::default()
     }
 }
 

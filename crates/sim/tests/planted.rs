@@ -6,15 +6,16 @@ use ottla_sim::explore::{Effort, Explorer, Finding};
 use ottla_sim::lies::{Lie, LyingDisk};
 use ottla_sim::model;
 use ottla_sim::world::{Duplicates, Markers, Namesakes, Patience, Rig};
+use ottla_store::{Options, PlantedBug};
 
 /// Crash points within which a planted mistake must be found.
-const POINTS_MAX: u64 = 20_000;
+const POINTS_MAX: u64 = 40_000;
 
 /// Explores until the mistake is found and returns the finding.
 fn found(name: &str, rig: &Rig) -> Box<Finding> {
     let mut points = 0;
     for seed in 1.. {
-        let effort = Effort { points_max: 2_000, ..Effort::default() };
+        let effort = Effort { points_max: 2_000, rotten_percent: 15, ..Effort::default() };
         match Explorer::explore(rig, effort, seed) {
             Ok(tally) => points += tally.points,
             Err(finding) => {
@@ -74,4 +75,41 @@ fn marker_of_one_partition_only() {
 fn duplicate_window_lost() {
     let rig = Rig { engine: model::Planted::DuplicateWindowLost, ..Rig::default() };
     found("the duplicate windows are not in the snapshot", &rig);
+}
+
+#[test]
+fn corruption_called_torn() {
+    let options = |options| Options { planted: PlantedBug::CorruptionCalledTorn, ..options };
+    found("the log is cut where it breaks off", &Rig { options, ..Rig::default() });
+}
+
+#[test]
+fn truncate_in_the_middle() {
+    let options = |options| Options { planted: PlantedBug::TruncatesInTheMiddle, ..options };
+    found("the log is cut at the first damaged payload", &Rig { options, ..Rig::default() });
+}
+
+#[test]
+fn torn_group_called_corruption() {
+    let options = |options| Options { planted: PlantedBug::TornCalledCorruption, ..options };
+    found("a torn group refuses the start", &Rig { options, ..Rig::default() });
+}
+
+#[test]
+fn recycle_before_sync() {
+    let options = |options| Options { planted: PlantedBug::RecyclesBeforeSync, ..options };
+    found("a segment goes before the snapshot is there", &Rig { options, ..Rig::default() });
+}
+
+#[test]
+fn liveness_from_unsynced_settles() {
+    let options = |options| Options { planted: PlantedBug::LivenessFromUnsyncedSettles, ..options };
+    found("a snapshot is ahead of the log", &Rig { options, ..Rig::default() });
+}
+
+#[test]
+fn fallback_snapshot_without_its_wal() {
+    let options =
+        |options| Options { planted: PlantedBug::FallbackSnapshotWithoutItsWal, ..options };
+    found("the older snapshot lacks its log", &Rig { options, ..Rig::default() });
 }
