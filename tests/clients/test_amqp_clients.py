@@ -5,6 +5,7 @@ import subprocess
 import threading
 import time
 import uuid
+from pathlib import Path
 
 import pytest
 from clients import AMQP_CLIENTS
@@ -77,3 +78,16 @@ def test_a_consumer_comes_back_after_the_broker_was_killed(client, orders):
     expected = LINES[:20] if len(first) == 20 else LINES[:20 - len(again)]
     assert first == expected, "in order, and nothing twice that does not say so"
     assert len(again) <= 10, "what was acknowledged on the way may come again, and nothing else"
+
+
+def test_a_celery_worker_runs_tasks_retries_and_chords(tmp_path):
+    [interpreter, _] = AMQP_CLIENTS["kombu"]()
+    folder = Path(__file__).parent / "python"
+    env = {**os.environ, "CELERY_QUEUE": f"clients-{uuid.uuid4().hex[:12]}", "CELERY_RESULTS": str(tmp_path)}
+    worker = [interpreter, "-m", "celery", "-A", "celery_app", "worker", "--pool", "solo", "--loglevel", "WARNING"]
+    with subprocess.Popen(worker, cwd=folder, env={**env, "C_FORCE_ROOT": "1"}, stdin=subprocess.DEVNULL) as process:
+        try:
+            done = subprocess.run([interpreter, folder / "celery_app.py"], env=env, capture_output=True, text=True, timeout=100)
+        finally:
+            process.terminate()
+    assert done.stdout.splitlines() == ["task\t5", "retries\t2", "chord\t20"], done.stderr[-2000:]
