@@ -91,6 +91,7 @@ SUITES = {
     "acceptance-ottla-amqp": lambda: acceptance(Ottla(), AMQP),
     "clients-ottla-kafka": lambda: clients(Ottla(), "test_kafka_clients.py"),
     "clients-ottla-amqp": lambda: clients(Ottla(), "test_amqp_clients.py"),
+    "ledger-ottla-log": lambda: ledger("ottla", "--only", "log", "--no-commits", "--kills", "50", "--most", "1"),
     "ledger-ottla": lambda: ledger("ottla", "--kills", "50"),
     "acceptance-rabbitmq-4.0": lambda: acceptance(RabbitMQ("trixie"), AMQP),
     "acceptance-rabbitmq-4.3": lambda: acceptance(RabbitMQ("forky"), AMQP),
