@@ -629,6 +629,13 @@ impl Connection {
         Tick::Alive
     }
 
+    /// Input is left unread for reasons of our own: silence until `now` is not the client's.
+    pub fn excuse(&mut self, now: Duration) {
+        if let Some(heartbeat) = &mut self.heartbeat {
+            heartbeat.received(now);
+        }
+    }
+
     /// When to call [`tick`](Self::tick) next, if ever.
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {

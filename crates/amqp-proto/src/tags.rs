@@ -94,6 +94,24 @@ impl<T> Tags<T> {
         Ok(settled.into_iter().filter_map(|(_, slot)| slot))
     }
 
+    /// Puts a delivery that was settled back under its tag: `tx.rollback`.
+    ///
+    /// # Panics
+    /// If `tag` was never given out.
+    pub fn restore(&mut self, tag: DeliveryTag, delivery: T) {
+        assert!(tag <= self.last, "a tag that was never given out");
+        match self.slots.binary_search_by_key(&tag, |(tag, _)| *tag) {
+            Ok(place) => {
+                if let Some((_, slot)) = self.slots.get_mut(place)
+                    && slot.replace(delivery).is_none()
+                {
+                    self.holes -= 1;
+                }
+            }
+            Err(place) => self.slots.insert(place, (tag, Some(delivery))),
+        }
+    }
+
     /// Takes everything that is outstanding, oldest first: the channel is gone, or `basic.recover`.
     pub fn drain(&mut self) -> impl Iterator<Item = T> + use<T> {
         self.holes = 0;

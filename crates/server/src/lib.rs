@@ -1,6 +1,7 @@
 //! Ottla's listeners: Kafka, AMQP 0-9-1 and HTTP over one engine. A library: the command `ottla
 //! serve` is a few lines around it.
 
+mod amqp;
 pub mod config;
 mod error;
 mod kafka;
@@ -53,6 +54,7 @@ impl Server {
     /// Binds the listeners, recovers the data directory and serves. Returns once clients may connect.
     pub async fn start(config: Config) -> Result<Self, ServeError> {
         let kafka = listener::bind("kafka", &config.kafka).await?;
+        let amqp = listener::bind("amqp", &config.amqp).await?;
         let release = Arc::new(Release::default());
         let engine = open_engine(&config, &release)?;
         let roles = Roles::start(&engine)?;
@@ -60,20 +62,21 @@ impl Server {
         let startup = Startup {
             data: config.data.clone(),
             kafka: addresses(&kafka),
-            amqp: Vec::new(),
+            amqp: addresses(&amqp),
             http: Vec::new(),
         };
         let mut tasks = vec![
             tokio::spawn(releaser(Arc::clone(&release), Arc::clone(&engine))),
             tokio::spawn(ticker(Arc::clone(&engine))),
         ];
-        let context = Arc::new(kafka::Context::new(&config, engine, release));
+        let door = amqp::Context::new(&config, Arc::clone(&engine), Arc::clone(&release));
+        let door = Arc::new(door);
+        for listener in amqp {
+            tasks.push(tokio::spawn(amqp::listen(listener, Arc::clone(&door), shutdown.clone())));
+        }
+        let door = Arc::new(kafka::Context::new(&config, engine, release));
         for listener in kafka {
-            tasks.push(tokio::spawn(kafka::listen(
-                listener,
-                Arc::clone(&context),
-                shutdown.clone(),
-            )));
+            tasks.push(tokio::spawn(kafka::listen(listener, Arc::clone(&door), shutdown.clone())));
         }
         if let Some(path) = &config.ready_file {
             write_ready_file(path, &startup)?;
@@ -152,8 +155,10 @@ impl DurableObserver for Published {
 /// Wakes, inside the runtime, who waited for the log.
 async fn releaser(release: Arc<Release>, engine: Arc<Engine>) {
     loop {
-        let partitions = release.moved().await;
+        let (durable, partitions) = release.moved().await;
         engine.wake(&partitions);
+        engine.broker().durable_moved(durable);
+        release.publish_visible(durable);
     }
 }
 
@@ -164,6 +169,7 @@ async fn ticker(engine: Arc<Engine>) {
     loop {
         interval.tick().await;
         engine.tick();
+        engine.broker().tick();
     }
 }
 

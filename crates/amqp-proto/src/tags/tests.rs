@@ -56,6 +56,22 @@ fn one_forgotten_delivery_does_not_hold_the_memory_of_all_after_it() {
     assert!(tags.is_empty());
 }
 
+#[test]
+fn a_restored_delivery_is_outstanding_under_its_old_tag() {
+    let mut tags = Tags::new();
+    for name in ["a", "b", "c", "d"] {
+        tags.push(name);
+    }
+    let first = tags.settle(tag(1)).unwrap();
+    let third = tags.settle(tag(3)).unwrap();
+    tags.restore(tag(3), third); // its slot is still there
+    tags.restore(tag(1), first); // its slot was given up
+    assert_eq!(tags.len(), 4);
+    let all: Vec<_> = tags.settle_through(tag(4)).unwrap().collect();
+    assert_eq!(all, ["a", "b", "c", "d"]);
+    assert!(tags.is_empty());
+}
+
 proptest! {
     #[test]
     fn tags_behave_like_a_list_searched_from_the_front(
