@@ -71,8 +71,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     fn poll(&mut self, task: &mut Task<'_>) -> Poll<io::Result<()>> {
         for _ in 0..ROUNDS_MAX {
             let now = self.context.now();
-            self.session.poll_login(task);
             self.session.receive(&mut self.input, now);
+            self.session.poll_login(task);
             self.session.step(now);
             let more = self.session.pull();
             self.write(task)?;
