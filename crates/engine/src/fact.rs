@@ -7,6 +7,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::CatalogFact;
+use crate::clock::Wall;
+use crate::group::{GroupId, GroupRecord};
+use crate::txn::coordinator::TxnRecord;
+use crate::txn::producers::End;
+use crate::txn::{Outcome, ProducerEpoch, ProducerId};
 
 /// One fact of the engine: the payload of a [`State`](ottla_store::frame::Item::State) item.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -18,6 +23,49 @@ pub(crate) enum Fact {
         /// The first that was not.
         next: i64,
     },
+    /// What a group remembers, in order.
+    Group {
+        /// Which.
+        group: GroupId,
+        /// Not empty.
+        records: Vec<GroupRecord>,
+    },
+    /// What the transaction coordinator remembers, in order.
+    Transactions(Vec<TxnRecord>),
+    /// A transaction has ended; the batches of the same frame are its markers.
+    TransactionEnded(TransactionEnded),
+}
+
+/// The end of a transaction (store.md rule 18).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TransactionEnded {
+    /// The coordinator's part.
+    pub record: TxnRecord,
+    /// Whose transaction.
+    pub producer: ProducerId,
+    /// The markers' epoch.
+    pub epoch: ProducerEpoch,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Written into the markers.
+    pub coordinator_epoch: i32,
+    /// When.
+    pub at: Wall,
+    /// The groups whose pending offsets end, ascending.
+    pub groups: Vec<GroupId>,
+}
+
+impl TransactionEnded {
+    /// As a partition sees it.
+    pub const fn end(&self) -> End {
+        End {
+            producer: self.producer,
+            epoch: self.epoch,
+            outcome: self.outcome,
+            coordinator_epoch: self.coordinator_epoch,
+            at: self.at,
+        }
+    }
 }
 
 /// Which object of a snapshot.
@@ -29,6 +77,10 @@ pub(crate) enum ObjectKey {
     Partition(u64),
     /// The first producer id that was not reserved.
     ProducerIds,
+    /// A group, by name.
+    Group(GroupId),
+    /// The transaction coordinator.
+    Transactions,
 }
 
 /// The bytes of a fact, a key or an object.

@@ -30,7 +30,8 @@ pub use ottla_store::{
 
 pub use self::chance::base64_id;
 pub use self::engine::{
-    ConfigureError, CreateError, DeleteRecordsError, Engine, Found, NewTopic, Options,
-    PartitionsError,
+    CommitFailure, CommitRefused, Commits, ConfigureError, ConsumerRefused, CreateError, Decided,
+    DeleteGroupError, DeleteRecordsError, Engine, Found, GROUPS_MAX, GroupRefused, GroupSummary,
+    NewTopic, Options, PartitionsError, Reply, TxnCommitRefused, TxnProduceError, Writer,
 };
 pub use self::txn::producers::Aborted;

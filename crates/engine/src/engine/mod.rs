@@ -1,13 +1,15 @@
 //! The engine: the store, what exists in it, and the roles that keep it going.
 //!
-//! Locks, outermost first: catalogue, group, transaction coordinator, partitions in ascending
-//! stream id; the store's own come inside. None is held while waiting for the disk.
+//! Locks, outermost first: transaction coordinator, catalogue, groups in ascending name, partitions
+//! in ascending stream id; the store's own come inside. None is held while waiting for the disk.
 
 mod amqp;
+mod groups;
 mod lookup;
 mod open;
 mod producing;
 mod topics;
+mod txns;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -15,11 +17,16 @@ use std::time::Duration;
 
 use ottla_store::{Fatal, Lsn, Store, StreamId};
 
+pub use self::groups::{
+    CommitFailure, CommitRefused, Commits, ConsumerRefused, DeleteGroupError, GROUPS_MAX,
+    GroupRefused, GroupSummary, Reply,
+};
 pub use self::lookup::Found;
 pub use self::open::Options;
 pub use self::topics::{
     ConfigureError, CreateError, DeleteRecordsError, NewTopic, PartitionsError,
 };
+pub use self::txns::{Decided, TxnCommitRefused, TxnProduceError, Writer};
 use crate::broker::Broker;
 use crate::catalog::Catalog;
 use crate::chance::Chance;
@@ -35,6 +42,8 @@ pub struct Engine {
     chance: Mutex<Chance>,
     producer_ids: producing::ProducerIds,
     broker: Broker,
+    groups: groups::Groups,
+    txns: txns::Txns,
     stopping: AtomicBool,
 }
 
@@ -110,7 +119,12 @@ impl Engine {
     }
 
     /// Lets timers run whose time has come.
-    pub fn tick(&self) {}
+    pub fn tick(&self) {
+        let now = self.now();
+        self.tick_groups(now);
+        self.sweep_groups(now);
+        self.tick_txns(now);
+    }
 
     /// Everything below this place is durable.
     #[must_use]

@@ -9,17 +9,22 @@ use bytes::Bytes;
 use ottla_store::disk::Disk;
 use ottla_store::frame::{Frame, Item};
 use ottla_store::{
-    Durability, DurableObserver, Lsn, OpenError, Purpose, Replay, ReplayFact, ReplayItem, State,
-    Store, StreamId,
+    Durability, DurableObserver, Lsn, Offset, OpenError, Purpose, Replay, ReplayFact, ReplayItem,
+    State, Store, StreamId,
 };
 
 use super::Engine;
+use super::groups::Groups;
 use super::producing::ProducerIds;
+use super::txns::Txns;
 use crate::catalog::{Catalog, CatalogFact};
 use crate::chance::Chance;
 use crate::clock::Clock;
-use crate::fact::{Fact, ObjectKey, decode, encode};
-use crate::topic::{PartitionImage, PartitionState};
+use crate::fact::{Fact, ObjectKey, TransactionEnded, decode, encode};
+use crate::group::offsets::OffsetsRecord;
+use crate::group::{GroupId, GroupRecord, RememberedGroup};
+use crate::topic::{PartitionImage, PartitionState, TopicId};
+use crate::txn::coordinator::{RememberedTransactions, TxnRecord};
 
 /// How an engine behaves.
 #[derive(Clone, Debug)]
@@ -59,9 +64,16 @@ impl Engine {
         let store = Store::open(disk, options.store.clone(), &mut recovery)?;
         store.observe(observer);
         recovery.adopt_partitions();
+        let now = clock.now();
+        let groups = recovery.groups.drain().map(|(id, (image, changed))| (id, image, changed));
+        let groups = Groups::restore(groups, now);
+        let (transactions, changed) = recovery.transactions;
+        let txns = Txns::restore(transactions, changed, now);
         let engine = Self {
             store: Arc::new(store),
             clock,
+            groups,
+            txns,
             chance: Mutex::new(Chance::new(options.seed)),
             options,
             catalog: RwLock::new(recovery.catalog),
@@ -94,6 +106,8 @@ struct Recovery {
     catalog: Catalog,
     partitions: HashMap<StreamId, PartitionState>,
     producer_ids: i64,
+    groups: HashMap<GroupId, (RememberedGroup, Lsn)>,
+    transactions: (RememberedTransactions, Lsn),
 }
 
 impl Recovery {
@@ -106,10 +120,80 @@ impl Recovery {
         }
     }
 
-    fn apply(&mut self, lsn: Lsn, fact: Fact) {
+    fn apply(&mut self, lsn: Lsn, fact: Fact, markers: &[(StreamId, Offset)]) {
         match fact {
-            Fact::Catalog(fact) => self.catalog.apply(lsn, fact),
+            Fact::Catalog(fact) => {
+                if let CatalogFact::TopicDeleted { id } = &fact {
+                    self.forget_offsets(lsn, *id);
+                }
+                self.catalog.apply(lsn, fact);
+            }
+            Fact::Transactions(records) => self.apply_transactions(lsn, records),
+            Fact::TransactionEnded(ended) => self.apply_end(lsn, ended, markers),
+            Fact::Group { group, records } => self.apply_group(lsn, group, records),
             Fact::ProducerIds { next } => self.producer_ids = self.producer_ids.max(next),
+        }
+    }
+}
+
+impl Recovery {
+    /// Takes facts of a group, unless what is known of it already contains them.
+    fn apply_group(&mut self, lsn: Lsn, id: GroupId, records: Vec<GroupRecord>) {
+        let (image, applied) = self.groups.entry(id.clone()).or_default();
+        if lsn <= *applied {
+            return;
+        }
+        *applied = lsn;
+        let gone = records.last() == Some(&GroupRecord::Deleted);
+        for record in records {
+            image.replay(record);
+        }
+        if gone {
+            self.groups.remove(&id);
+        }
+    }
+
+    fn apply_transactions(&mut self, lsn: Lsn, records: Vec<TxnRecord>) {
+        let (remembered, applied) = &mut self.transactions;
+        if lsn <= *applied {
+            return;
+        }
+        *applied = lsn;
+        for record in records {
+            remembered.replay(record);
+        }
+    }
+
+    /// The end of a transaction, at each of those whom it concerns (store.md rule 18).
+    fn apply_end(&mut self, lsn: Lsn, ended: TransactionEnded, markers: &[(StreamId, Offset)]) {
+        let end = ended.end();
+        for (stream, marker) in markers {
+            self.partitions.entry(*stream).or_default().replay_end(&end, *marker, lsn);
+        }
+        for group in ended.groups {
+            if let Some((image, applied)) = self.groups.get_mut(&group)
+                && *applied < lsn
+            {
+                let (producer, outcome) = (end.producer, end.outcome);
+                image.replay(GroupRecord::Offsets(OffsetsRecord::Ended { producer, outcome }));
+                *applied = lsn;
+            }
+        }
+        self.apply_transactions(lsn, vec![ended.record]);
+    }
+
+    /// A topic's offsets go with it (store.md rule 12).
+    fn forget_offsets(&mut self, lsn: Lsn, topic: TopicId) {
+        let Some(topic) = self.catalog.topic_by_id(topic).map(|topic| Arc::clone(topic.name()))
+        else {
+            return; // the catalogue's snapshot is newer: so are those of the groups, or they follow
+        };
+        for (image, applied) in self.groups.values_mut() {
+            if *applied < lsn {
+                let topic = Arc::clone(&topic);
+                image.replay(GroupRecord::Offsets(OffsetsRecord::TopicDeleted { topic }));
+                *applied = lsn;
+            }
         }
     }
 }
@@ -124,14 +208,22 @@ impl Replay for Recovery {
                 self.partitions.insert(StreamId(stream), state);
             }
             ObjectKey::ProducerIds => self.producer_ids = decode(bytes)?,
+            ObjectKey::Transactions => self.transactions = (decode(bytes)?, applied),
+            ObjectKey::Group(id) => {
+                self.groups.insert(id, (decode(bytes)?, applied));
+            }
         }
         Ok(())
     }
 
     fn frame(&mut self, lsn: Lsn, items: &[ReplayItem<'_>]) -> Result<(), String> {
+        let mut markers = Vec::new();
         for item in items {
             match &item.fact {
-                ReplayFact::State(payload) => self.apply(lsn, decode(payload)?),
+                ReplayFact::State(payload) => self.apply(lsn, decode(payload)?, &markers),
+                ReplayFact::Batch(stream, header) if header.is_control() => {
+                    markers.push((*stream, header.base_offset));
+                }
                 ReplayFact::Delete(stream) => {
                     self.partitions.remove(stream);
                 }
@@ -152,6 +244,11 @@ impl State for Engine {
         let partitions: Vec<_> =
             catalog.topics().flat_map(|topic| topic.partitions().to_vec()).collect();
         drop(catalog);
+        self.each_group(&mut |id, applied, image| {
+            sink(&encode(&ObjectKey::Group(id.clone())), applied, &encode(image));
+        });
+        let (transactions, applied) = self.remembered_transactions();
+        sink(&encode(&ObjectKey::Transactions), applied, &transactions);
         let (end, applied) = self.producer_ids_end();
         sink(&encode(&ObjectKey::ProducerIds), applied, &encode(&end));
         for partition in partitions {

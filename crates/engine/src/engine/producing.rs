@@ -1,6 +1,6 @@
 //! Producing: the ids of producers, and batches on their way to a partition.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use ottla_store::batch::PreparedBatch;
@@ -34,9 +34,34 @@ impl ProducerIds {
     }
 }
 
+/// Ids to draw from, at least one.
+pub(super) struct ReadyIds<'a> {
+    block: MutexGuard<'a, Block>,
+}
+
+impl ReadyIds<'_> {
+    /// The next id; called once for each time the ids were made ready.
+    pub(super) fn draw(&mut self) -> ProducerId {
+        let id = ProducerId(self.block.next);
+        self.block.next += 1;
+        id
+    }
+
+    /// Where the ids were reserved.
+    pub(super) fn lsn(&self) -> Lsn {
+        self.block.lsn
+    }
+}
+
 impl Engine {
     /// An id that no producer ever had. The reply waits for the returned place.
     pub fn new_producer(&self) -> Result<(ProducerId, Lsn), Refused> {
+        let mut ids = self.producer_ids_ready()?;
+        Ok((ids.draw(), ids.lsn()))
+    }
+
+    /// At least one id that can be drawn at once.
+    pub(super) fn producer_ids_ready(&self) -> Result<ReadyIds<'_>, Refused> {
         let mut block = self.producer_ids.block.lock().unwrap_or_else(PoisonError::into_inner);
         if block.next == block.end {
             let end = block.end + PRODUCER_IDS_BLOCK;
@@ -45,9 +70,7 @@ impl Engine {
             let lsn = self.store.append(reservation, Frame::of(Item::State { payload })).lsn;
             *block = Block { next: block.next, end, lsn };
         }
-        let id = ProducerId(block.next);
-        block.next += 1;
-        Ok((id, block.lsn))
+        Ok(ReadyIds { block })
     }
 
     /// The first producer id that was not reserved, for snapshots.

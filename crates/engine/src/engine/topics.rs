@@ -8,6 +8,7 @@ use ottla_store::frame::{Frame, Item, StreamKind};
 use ottla_store::{Lsn, Offset, Purpose, Refused, StreamId};
 
 use super::Engine;
+use super::groups::forget_topic;
 use crate::catalog::{Catalog, CatalogFact, TopicImage};
 use crate::fact::{Fact, encode};
 use crate::topic::config::{self, ConfigError, Overrides};
@@ -182,11 +183,14 @@ impl Engine {
         let partitions = topic.partitions();
         let mut ordered: Vec<&Arc<Partition>> = partitions.iter().collect();
         ordered.sort_by_key(|partition| partition.stream());
-        let locked: Vec<_> = ordered.iter().map(|partition| partition.lock()).collect();
         let deletions =
             ordered.iter().map(|partition| Item::Delete { stream: partition.stream() }).collect();
+        let groups = self.groups_on(topic.name());
+        let mut offsets: Vec<_> = groups.iter().map(|group| group.lock()).collect();
+        let locked: Vec<_> = ordered.iter().map(|partition| partition.lock()).collect();
         let fact = CatalogFact::TopicDeleted { id };
         let lsn = self.append_catalog(&mut catalog, Purpose::Shrink, deletions, fact)?;
+        forget_topic(&mut offsets, topic.name(), lsn);
         drop(locked); // closed by the catalogue before any other append could come between
         Ok(Some(lsn))
     }

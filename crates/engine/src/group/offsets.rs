@@ -169,10 +169,16 @@ impl Offsets {
 
     /// A topic was deleted (store.md rule 12).
     pub fn delete_topic(&mut self, topic: &Arc<str>) -> Option<OffsetsRecord> {
-        let pending = self.pending.values().any(|held| held.keys().any(|(name, _)| name == topic));
-        let concerned = pending || self.committed.contains_key(topic);
+        let concerned = self.concerns(topic);
         let topic = Arc::clone(topic);
         self.applied(concerned.then_some(OffsetsRecord::TopicDeleted { topic }))
+    }
+
+    /// Whether there is a committed or pending offset of the topic.
+    #[must_use]
+    pub fn concerns(&self, topic: &str) -> bool {
+        self.committed.contains_key(topic)
+            || self.pending.values().any(|held| held.keys().any(|(name, _)| &**name == topic))
     }
 
     /// Drops what was kept long enough; asked for now and then. An offset that a transaction is about

@@ -86,8 +86,8 @@ async fn read_requests(
 /// Handles one event; `None` when the protocol has no answer for it (acks=0).
 async fn answer(peer: &Peer, event: Event) -> Result<Option<Reply>, String> {
     match event {
-        Event::Request { correlation_id, version, request, .. } => {
-            match handlers::handle(peer, version, request).await? {
+        Event::Request { correlation_id, version, client_id, request } => {
+            match handlers::handle(peer, client_id.as_deref(), version, request).await? {
                 Some(answer) => {
                     reply(correlation_id, version, answer.lsn, &answer.response).map(Some)
                 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Transactions;
 use super::record::{Identity, Transaction, TxnPartition, TxnState};
-use crate::clock::Wall;
+use crate::clock::{Monotonic, Wall};
 
 /// A transactional id as it is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct TransactionView<'a> {
     pub started: Option<Wall>,
     /// In the open transaction.
     pub partitions: Vec<&'a TxnPartition>,
+    /// Names of the groups in the open transaction.
+    pub groups: Vec<&'a Arc<str>>,
 }
 
 impl fmt::Display for TxnState {
@@ -42,6 +44,12 @@ impl Transactions {
         self.remembered.0.get_key_value(id).map(view)
     }
 
+    /// Open transactions whose time is over: those that the next tick ends, in its order.
+    pub fn due(&self, now: Monotonic) -> impl Iterator<Item = TransactionView<'_>> {
+        let due = self.due.iter().take_while(move |(at, _)| *at <= now);
+        due.filter_map(|(_, id)| self.describe(id))
+    }
+
     /// Every transactional id, by name.
     pub fn iter(&self) -> impl Iterator<Item = TransactionView<'_>> {
         self.remembered.0.iter().map(view)
@@ -56,5 +64,6 @@ fn view<'a>((id, known): (&'a Arc<str>, &'a Transaction)) -> TransactionView<'a>
         timeout_ms: known.timeout_ms,
         started: known.started,
         partitions: known.partitions.iter().collect(),
+        groups: known.groups.iter().collect(),
     }
 }

@@ -19,15 +19,15 @@ pub(super) fn api_versions(version: ApiVersion, request: &ApiVersionsRequest) ->
     } else {
         ErrorCode::NONE
     };
-    Answer::at(Lsn::ZERO, response(error_code))
+    Answer::at(Lsn::ZERO, response(version, error_code))
 }
 
 /// The answer to a version of ApiVersions that does not exist.
 pub(in crate::kafka) fn unsupported() -> Response {
-    response(ErrorCode::UNSUPPORTED_VERSION).into()
+    response(ApiVersion(0), ErrorCode::UNSUPPORTED_VERSION).into()
 }
 
-fn response(error_code: ErrorCode) -> ApiVersionsResponse {
+fn response(version: ApiVersion, error_code: ErrorCode) -> ApiVersionsResponse {
     let api_keys = SERVED.iter().map(|api| {
         let spec = api.spec();
         Range { api_key: spec.code, min_version: spec.advertised_first.0, max_version: spec.last.0 }
@@ -37,19 +37,20 @@ fn response(error_code: ErrorCode) -> ApiVersionsResponse {
         api_keys: api_keys.collect(),
         supported_features: FEATURES
             .iter()
-            .map(|(name, level)| SupportedFeatureKey {
-                name: (*name).into(),
-                min_version: 1,
-                max_version: *level,
+            .filter(|feature| version.0 >= 4 || feature.lowest > 0) // older clients choke on 0
+            .map(|feature| SupportedFeatureKey {
+                name: feature.name.into(),
+                min_version: feature.lowest,
+                max_version: feature.level,
             })
             .collect(),
         finalized_features_epoch: 1,
         finalized_features: FEATURES
             .iter()
-            .map(|(name, level)| FinalizedFeatureKey {
-                name: (*name).into(),
-                max_version_level: *level,
-                min_version_level: *level,
+            .map(|feature| FinalizedFeatureKey {
+                name: feature.name.into(),
+                max_version_level: feature.level,
+                min_version_level: feature.level,
             })
             .collect(),
         ..ApiVersionsResponse::default()
@@ -68,8 +69,18 @@ fn is_software_name(request: &ApiVersionsRequest) -> bool {
     legal(&request.client_software_name) && legal(&request.client_software_version)
 }
 
-/// Features that clients look for before they use what depends on them.
-const FEATURES: &[(&str, i16)] = &[("metadata.version", 25)];
+/// A feature that clients look for before they use what depends on it.
+struct Feature {
+    name: &'static str,
+    lowest: i16,
+    level: i16,
+}
+
+const FEATURES: &[Feature] = &[
+    Feature { name: "group.version", lowest: 0, level: 1 },
+    Feature { name: "metadata.version", lowest: 7, level: 25 },
+    Feature { name: "transaction.version", lowest: 0, level: 2 },
+];
 
 /// The requests that are served.
 pub(in crate::kafka) const SERVED: &[ApiKey] = &[
@@ -77,18 +88,34 @@ pub(in crate::kafka) const SERVED: &[ApiKey] = &[
     ApiKey::Fetch,
     ApiKey::ListOffsets,
     ApiKey::Metadata,
+    ApiKey::OffsetCommit,
+    ApiKey::OffsetFetch,
     ApiKey::FindCoordinator,
+    ApiKey::JoinGroup,
+    ApiKey::Heartbeat,
+    ApiKey::LeaveGroup,
+    ApiKey::SyncGroup,
+    ApiKey::DescribeGroups,
+    ApiKey::ListGroups,
     ApiKey::ApiVersions,
     ApiKey::CreateTopics,
     ApiKey::DeleteTopics,
     ApiKey::DeleteRecords,
     ApiKey::InitProducerId,
     ApiKey::OffsetForLeaderEpoch,
+    ApiKey::AddPartitionsToTxn,
+    ApiKey::AddOffsetsToTxn,
+    ApiKey::EndTxn,
+    ApiKey::TxnOffsetCommit,
     ApiKey::DescribeConfigs,
     ApiKey::AlterConfigs,
     ApiKey::DescribeLogDirs,
     ApiKey::CreatePartitions,
+    ApiKey::DeleteGroups,
     ApiKey::IncrementalAlterConfigs,
+    ApiKey::OffsetDelete,
     ApiKey::DescribeCluster,
+    ApiKey::ConsumerGroupHeartbeat,
+    ApiKey::ConsumerGroupDescribe,
     ApiKey::DescribeTopicPartitions,
 ];

@@ -4,12 +4,18 @@ mod api_versions;
 mod cluster;
 mod configs;
 mod fetch;
+mod groups;
+mod groups_admin;
+mod groups_consumer;
 mod list_offsets;
 mod metadata;
+mod offsets;
+mod offsets_delete;
 mod produce;
 mod producer_id;
 mod records;
 mod topics;
+mod txns;
 
 use ottla_engine::Lsn;
 use ottla_kafka_proto::{ApiVersion, Request, Response};
@@ -40,6 +46,7 @@ impl Answer {
 /// for the log.
 pub(super) async fn handle(
     peer: &Peer,
+    client_id: Option<&str>,
     version: ApiVersion,
     request: Request,
 ) -> Result<Option<Answer>, String> {
@@ -62,6 +69,24 @@ pub(super) async fn handle(
         Request::DescribeCluster(request) => cluster::describe(peer, request),
         Request::DescribeLogDirs(request) => cluster::log_dirs(peer, request),
         Request::FindCoordinator(request) => cluster::coordinator(peer, version, request),
+        Request::JoinGroup(request) => groups::join(peer, client_id, version, request).await,
+        Request::SyncGroup(request) => groups::sync(peer, request).await,
+        Request::Heartbeat(request) => groups::heartbeat(peer, request).await,
+        Request::LeaveGroup(request) => groups::leave(peer, version, request).await,
+        Request::OffsetCommit(request) => offsets::commit(peer, version, request),
+        Request::OffsetFetch(request) => offsets::fetch(peer, version, request),
+        Request::OffsetDelete(request) => offsets_delete::delete(peer, request),
+        Request::DescribeGroups(request) => groups_admin::describe(peer, version, request),
+        Request::ListGroups(request) => groups_admin::list(peer, request),
+        Request::DeleteGroups(request) => groups_admin::delete(peer, request),
+        Request::ConsumerGroupHeartbeat(request) => {
+            groups_consumer::heartbeat(peer, client_id, request)
+        }
+        Request::ConsumerGroupDescribe(request) => groups_consumer::describe(peer, request),
+        Request::AddPartitionsToTxn(request) => txns::add_partitions(peer, version, request),
+        Request::AddOffsetsToTxn(request) => txns::add_offsets(peer, version, request),
+        Request::TxnOffsetCommit(request) => txns::commit_offsets(peer, version, request),
+        Request::EndTxn(request) => txns::end(peer, version, request),
         other => return Err(format!("a request that is not served: {:?}", other.api())),
     };
     Ok(Some(answer))

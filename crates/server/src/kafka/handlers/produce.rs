@@ -1,10 +1,10 @@
 //! Produce: each partition's batch is checked, appended and answered on its own.
 
 use bytes::Bytes;
-use ottla_engine::Lsn;
 use ottla_engine::batch::{BatchError, BatchRules, PreparedBatch, TimestampType};
 use ottla_engine::clock::Now;
-use ottla_engine::topic::{Partition, PartitionId, ProduceError, Produced, Topic, TopicId};
+use ottla_engine::topic::{Partition, PartitionId, Produced, Topic, TopicId};
+use ottla_engine::{Lsn, Writer};
 use ottla_kafka_proto::messages::produce::{
     BatchIndexAndErrorMessage, PartitionProduceData, PartitionProduceResponse, ProduceRequest,
     ProduceResponse, TopicProduceData, TopicProduceResponse,
@@ -12,6 +12,7 @@ use ottla_kafka_proto::messages::produce::{
 use ottla_kafka_proto::{ApiVersion, ErrorCode};
 
 use super::Answer;
+use super::txns::identity;
 use crate::kafka::{Peer, codes};
 
 /// Handles a Produce request. With acks=0 there is no answer; an error then closes the connection,
@@ -85,10 +86,7 @@ impl Call<'_> {
             .partition(PartitionId(data.index))
             .ok_or_else(|| Failure::of(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))?;
         let batch = self.prepare(topic, data.records.clone().unwrap_or_default())?;
-        self.append(&partition, batch).map_err(|error| Failure {
-            message: Some(error.to_string()),
-            ..Failure::of(codes::produce(&error, self.version))
-        })
+        self.append(&partition, batch)
     }
 
     /// Checks the batch in full; compressed ones off the runtime's workers' time slice.
@@ -113,12 +111,22 @@ impl Call<'_> {
         checked.map_err(|error| Failure::batch(&error))
     }
 
-    fn append(
-        &self,
-        partition: &Partition,
-        batch: PreparedBatch,
-    ) -> Result<Produced, ProduceError> {
-        self.peer.context.engine.produce(partition, batch, self.now)
+    fn append(&self, partition: &Partition, batch: PreparedBatch) -> Result<Produced, Failure> {
+        let engine = &self.peer.context.engine;
+        let header = batch.header();
+        if !header.is_transactional() {
+            return engine
+                .produce(partition, batch, self.now)
+                .map_err(|error| Failure::worded(codes::produce(&error, self.version), &error));
+        }
+        let id = self
+            .transactional
+            .ok_or_else(|| Failure::of(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED))?;
+        let who = identity(header.producer_id, header.producer_epoch);
+        let writer = Writer { id, who, implicit: self.version.0 >= 12 };
+        engine
+            .produce_in_transaction(writer, partition, batch, self.now)
+            .map_err(|error| Failure::worded(codes::txn_produce(&error, self.version), &error))
     }
 }
 
@@ -132,6 +140,10 @@ struct Failure {
 impl Failure {
     const fn of(code: ErrorCode) -> Self {
         Self { code, message: None, records: Vec::new() }
+    }
+
+    fn worded(code: ErrorCode, error: &impl std::fmt::Display) -> Self {
+        Self { message: Some(error.to_string()), ..Self::of(code) }
     }
 
     fn batch(error: &BatchError) -> Self {
