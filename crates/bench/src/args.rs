@@ -1,0 +1,105 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand};
+
+/// Loads a server with pre-encoded requests and prints one row of figures.
+#[derive(Debug, Parser)]
+#[command(name = "ottla-bench", version, about)]
+pub(crate) struct Bench {
+    #[command(subcommand)]
+    pub(crate) protocol: Protocol,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Protocol {
+    /// A Kafka broker.
+    Kafka(Kafka),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Kafka {
+    #[command(subcommand)]
+    pub(crate) mode: Mode,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Mode {
+    /// Produces as fast as the broker acknowledges: a full window on every connection.
+    Produce(Load),
+    /// Produces at a fixed rate and consumes at the same time; latency counts from when a batch was due.
+    Latency {
+        /// Batches a second over all connections.
+        #[arg(long, default_value_t = 1000)]
+        rate: u32,
+        #[command(flatten)]
+        load: Load,
+    },
+    /// Reads a topic from its start to its end, as a consumer that has fallen behind.
+    Read {
+        /// Bytes of one answer (fetch.max.bytes).
+        #[arg(long, default_value_t = 50 << 20)]
+        fetch_bytes: i32,
+        /// Bytes of one partition in one answer (max.partition.fetch.bytes).
+        #[arg(long, default_value_t = 1 << 20)]
+        partition_bytes: i32,
+        #[command(flatten)]
+        load: Load,
+    },
+}
+
+/// What all modes share.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Load {
+    /// The broker that leads all partitions.
+    #[arg(long, default_value = "127.0.0.1:9092")]
+    pub(crate) broker: String,
+    /// The topic; made if it does not exist.
+    #[arg(long, default_value = "ottla-bench")]
+    pub(crate) topic: String,
+    /// Leave the topic when done.
+    #[arg(long)]
+    pub(crate) keep: bool,
+    #[arg(long, default_value_t = 1)]
+    pub(crate) partitions: u32,
+    /// Bytes of a record's value; it has no key.
+    #[arg(long, default_value_t = 1024)]
+    pub(crate) record_bytes: usize,
+    /// Bytes of a batch; it has as many records as fit, at least one.
+    #[arg(long, default_value_t = 16 << 10)]
+    pub(crate) batch_bytes: usize,
+    /// Connections; each has its own partitions if there are enough.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) connections: u32,
+    /// Requests of one batch each that wait for their answers, on each connection.
+    #[arg(long, default_value_t = 5)]
+    pub(crate) in_flight: usize,
+    /// 0, 1 or -1 (all).
+    #[arg(long, default_value_t = -1, allow_negative_numbers = true)]
+    pub(crate) acks: i16,
+    /// Seconds before anything counts.
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) warm_up: f64,
+    /// Seconds that count.
+    #[arg(long, default_value_t = 5.0)]
+    pub(crate) seconds: f64,
+    /// Go on until this many bytes were produced after the warm-up, if the seconds are over before.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) min_bytes: u64,
+    /// The broker's process: its CPU, memory and writes are read from /proc.
+    #[arg(long)]
+    pub(crate) pid: Option<u32>,
+    /// The disk, as /sys/class/block names it: bytes written to it by all processes are counted.
+    #[arg(long)]
+    pub(crate) device: Option<String>,
+    /// One JSON object instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl Kafka {
+    pub(crate) const fn load(&self) -> &Load {
+        match &self.mode {
+            Mode::Produce(load) | Mode::Latency { load, .. } | Mode::Read { load, .. } => load,
+        }
+    }
+}

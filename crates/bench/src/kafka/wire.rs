@@ -1,0 +1,88 @@
+//! One connection with little work on it: gathered writes of ready bytes, answers out of one buffer.
+
+use std::io::{IoSlice, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use ottla_kafka_proto::{ApiKey, ApiVersion, Response, decode_response, take_frame};
+
+use crate::Failure;
+
+#[derive(Debug)]
+pub(super) struct Wire {
+    stream: TcpStream,
+    input: BytesMut,
+}
+
+impl Wire {
+    pub(super) fn connect(broker: &str) -> Result<Self, Failure> {
+        let stream = TcpStream::connect(broker).map_err(|error| format!("{broker}: {error}"))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Self { stream, input: BytesMut::new() })
+    }
+
+    /// The same connection for another thread; answers are read by one of the two.
+    pub(super) fn twin(&self) -> Result<Self, Failure> {
+        Ok(Self { stream: self.stream.try_clone()?, input: BytesMut::new() })
+    }
+
+    /// Sends all pieces.
+    pub(super) fn send<'a>(
+        &mut self,
+        pieces: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<(), Failure> {
+        let mut slices: Vec<IoSlice<'a>> = pieces.map(IoSlice::new).collect();
+        let mut rest = slices.as_mut_slice();
+        while !rest.is_empty() {
+            let part = rest.get(..SLICES_MAX).unwrap_or(rest);
+            let written = self.stream.write_vectored(part)?;
+            if written == 0 {
+                return Err("the broker closed the connection".into());
+            }
+            IoSlice::advance_slices(&mut rest, written);
+        }
+        Ok(())
+    }
+
+    /// The next answer if it has come already.
+    pub(super) fn ready(
+        &mut self,
+        api: ApiKey,
+        version: ApiVersion,
+    ) -> Result<Option<Response>, Failure> {
+        let Some(frame) = take_frame(&mut self.input, ANSWER_BYTES_MAX)? else { return Ok(None) };
+        let (_, response) = decode_response(api, version, frame, ITEMS_MAX)?;
+        Ok(Some(response))
+    }
+
+    /// Waits for more bytes.
+    pub(super) fn fill(&mut self) -> Result<(), Failure> {
+        let filled = self.input.len();
+        self.input.resize(filled + READ_BYTES, 0);
+        let read = self.stream.read(self.input.get_mut(filled..).unwrap_or_default());
+        self.input.truncate(filled + read.as_ref().copied().unwrap_or(0));
+        match read? {
+            0 => Err("the broker closed the connection".into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits for the next answer.
+    pub(super) fn answer(&mut self, api: ApiKey, version: ApiVersion) -> Result<Response, Failure> {
+        loop {
+            if let Some(response) = self.ready(api, version)? {
+                return Ok(response);
+            }
+            self.fill()?;
+        }
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const READ_BYTES: usize = 128 << 10;
+const SLICES_MAX: usize = 512;
+const ANSWER_BYTES_MAX: usize = 1 << 30;
+const ITEMS_MAX: usize = 1_000_000;

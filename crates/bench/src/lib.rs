@@ -1,1 +1,0 @@
-//! Load generators of pre-encoded requests.
