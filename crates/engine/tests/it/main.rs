@@ -1,5 +1,7 @@
 //! Stories of the engine over a simulated disk: what a client was told survives a power cut.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod groups;
 mod rig;
 mod topics;
+mod txns;

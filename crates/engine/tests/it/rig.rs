@@ -8,6 +8,7 @@ use ottla_engine::clock::{Clock, Monotonic, Now, Wall};
 use ottla_engine::codec::Codec;
 use ottla_engine::records::Records;
 use ottla_engine::topic::{Isolation, Partition, PartitionId, Topic};
+use ottla_engine::txn::coordinator::Identity;
 use ottla_engine::{Durability, DurableObserver, Engine, Lsn, NewTopic, Offset, Options, StreamId};
 use ottla_sim::disk::SimDisk;
 
@@ -84,6 +85,13 @@ impl Rig {
         Self::over(self.disk.crash(seed), self.clock, self.starts + 1)
     }
 
+    /// Time passes, and the timers run.
+    pub(crate) fn pass(&self, ms: u64) {
+        self.clock.0.fetch_add(ms, Ordering::Relaxed);
+        self.engine.tick();
+        self.sync();
+    }
+
     pub(crate) fn topic(&self, name: &str, partitions: i32) -> Arc<Topic> {
         let new = NewTopic {
             name: name.to_owned(),
@@ -121,6 +129,9 @@ impl Rig {
                     let batch = batch.unwrap();
                     let records = Records::open(&batch).unwrap();
                     next = records.header().next_offset();
+                    if records.header().is_control() {
+                        continue;
+                    }
                     for record in records.iter() {
                         let value = record.unwrap().value.unwrap_or_default().to_vec();
                         values.push(String::from_utf8(value).unwrap());
@@ -144,6 +155,18 @@ pub(crate) fn batch(values: &[&str]) -> PreparedBatch {
 /// A checked batch of an idempotent producer.
 pub(crate) fn idempotent(values: &[&str], producer: i64, sequence: i32) -> PreparedBatch {
     check(build(values, Some((producer, sequence))))
+}
+
+/// A checked batch of a transaction.
+pub(crate) fn transactional(values: &[&str], who: Identity, sequence: i32) -> PreparedBatch {
+    let mut builder = BatchBuilder::new(Codec::None).transactional();
+    builder = builder.producer(who.producer.0, who.epoch.0, sequence);
+    for value in values {
+        let value = Some(value.as_bytes());
+        let timestamp_ms = 1_700_000_000_000;
+        builder.push(&RecordDraft { timestamp_ms, key: None, value, headers: &[] });
+    }
+    check(builder.build())
 }
 
 fn build(values: &[&str], producer: Option<(i64, i32)>) -> PreparedBatch {
