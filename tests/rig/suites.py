@@ -73,6 +73,11 @@ def _pytest(system, folder, python, tests):
         return code
 
 
+def rules(system):
+    """RabbitMQ's rules and words, one test each; see tests/rules."""
+    return _pytest(system, "rules", cache.python(TESTS / "acceptance/requirements.txt"), [])
+
+
 def auditors():
     """The ledger's audits find every planted anomaly."""
     python = cache.python(TESTS / "ledger/requirements.txt")
@@ -89,12 +94,15 @@ SUITES = {
     "bare-build": bare.build,
     "acceptance-ottla-kafka": lambda: acceptance(Ottla(), KAFKA),
     "acceptance-ottla-amqp": lambda: acceptance(Ottla(), AMQP),
+    "rules-ottla-amqp": lambda: rules(Ottla()),
     "clients-ottla-kafka": lambda: clients(Ottla(), "test_kafka_clients.py"),
     "clients-ottla-amqp": lambda: clients(Ottla(), "test_amqp_clients.py"),
     "ledger-ottla-log": lambda: ledger("ottla", "--only", "log", "--no-commits", "--kills", "50", "--most", "1"),
     "ledger-ottla": lambda: ledger("ottla", "--kills", "50"),
     "acceptance-rabbitmq-4.0": lambda: acceptance(RabbitMQ("trixie"), AMQP),
     "acceptance-rabbitmq-4.3": lambda: acceptance(RabbitMQ("forky"), AMQP),
+    "rules-rabbitmq-4.0": lambda: rules(RabbitMQ("trixie")),
+    "rules-rabbitmq-4.3": lambda: rules(RabbitMQ("forky")),
     "rollback-ottla": lambda: rollback("ottla"),
     "clients-rabbitmq-4.0": lambda: clients(RabbitMQ("trixie"), "test_amqp_clients.py"),
     "clients-rabbitmq-4.3": lambda: clients(RabbitMQ("forky"), "test_amqp_clients.py"),

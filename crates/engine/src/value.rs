@@ -289,9 +289,9 @@ pub struct Inequivalent {
 pub enum Shown {
     /// The argument is absent: `none`.
     Absent,
-    /// A property of the object: `'true'`, `'direct'`.
+    /// A property of the object, or an argument that both sides have: `'true'`, `'direct'`.
     Property(Box<str>),
-    /// An argument with its type: `the value '10' of type 'signedint'`.
+    /// An argument that only one side has, with its type: `the value '10' of type 'signedint'`.
     Argument(Value),
 }
 
@@ -329,6 +329,12 @@ impl Inequivalent {
         match (received.get(argument), current.get(argument)) {
             (None, None) => Ok(()),
             (Some(a), Some(b)) if a.is_equivalent(b) => Ok(()),
+            // RabbitMQ names the types only where one side has none
+            (Some(a), Some(b)) => Err(Self {
+                argument: argument.into(),
+                received: Shown::Property(a.to_string().into()),
+                current: Shown::Property(b.to_string().into()),
+            }),
             (a, b) => Err(Self { argument: argument.into(), received: show(a), current: show(b) }),
         }
     }
