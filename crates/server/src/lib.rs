@@ -103,8 +103,9 @@ impl Server {
     pub async fn stop(self) -> Result<(), ServeError> {
         tracing::info!("stopping");
         self.shutdown.drain(DRAIN).await;
-        for task in &self.tasks {
+        for task in self.tasks {
             task.abort();
+            drop(task.await); // what it held of the engine is free when it has ended
         }
         let roles = self.roles;
         let stopped = tokio::task::spawn_blocking(move || roles.stop()).await;

@@ -1,6 +1,7 @@
 //! The engine's errors in Kafka's words. The only file of this door that maps one to the other.
 
 use ottla_engine::batch::BatchError;
+use ottla_engine::codec::InflateError;
 use ottla_engine::group::classic::{CommitError, HeartbeatError, JoinError, LeaveError, SyncError};
 use ottla_engine::group::consumer::BeatError;
 use ottla_engine::group::offsets::{FetchError, OffsetError};
@@ -13,6 +14,9 @@ use ottla_engine::{
     TxnProduceError,
 };
 use ottla_kafka_proto::{ApiVersion, ErrorCode};
+
+/// What the length field of a batch without records says.
+const SHORTEST_BATCH: i32 = 49;
 
 /// The only leader epoch there is while every acknowledgement is synced.
 pub(super) const LEADER_EPOCH: i32 = 0;
@@ -98,11 +102,15 @@ pub(super) const fn produce(error: &ProduceError, version: ApiVersion) -> ErrorC
 
 pub(super) const fn batch(error: &BatchError) -> ErrorCode {
     match error {
-        BatchError::TooShort { .. } | BatchError::Length { .. } | BatchError::Crc { .. } => {
+        BatchError::Crc { .. } => ErrorCode::CORRUPT_MESSAGE,
+        // no batch can be that short; a longer one is cut off, or another follows it
+        BatchError::Length { declared, .. } if *declared < SHORTEST_BATCH => {
             ErrorCode::CORRUPT_MESSAGE
         }
-        BatchError::Magic { found: 0 | 1 } => ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT,
-        BatchError::TooLarge { .. } => ErrorCode::MESSAGE_TOO_LARGE,
+        BatchError::Magic { found: 3.. } => ErrorCode::CORRUPT_MESSAGE,
+        BatchError::TooLarge { .. } | BatchError::Compressed(InflateError::TooLarge { .. }) => {
+            ErrorCode::MESSAGE_TOO_LARGE
+        }
         BatchError::ZstdNotAllowed => ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
         BatchError::TimestampType | BatchError::Timestamps { .. } => ErrorCode::INVALID_TIMESTAMP,
         _ => ErrorCode::INVALID_RECORD,

@@ -8,6 +8,8 @@
 //! `pending` while later requests are already in hand. Full `pending` stops the reading, which is the
 //! back-pressure.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use ottla_engine::Lsn;
 use ottla_kafka_proto::messages::Response;
@@ -17,7 +19,7 @@ use ottla_kafka_proto::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::{Peer, handlers};
 use crate::release::Release;
@@ -30,6 +32,9 @@ struct Reply {
     frame: Encoded,
 }
 
+/// A reply with the room it takes among those that wait.
+type Held = (Reply, OwnedSemaphorePermit);
+
 /// Serves one connection until either side closes it.
 pub(super) async fn drive(stream: TcpStream, peer: Peer, mut stopping: Stopping) {
     if let Err(error) = stream.set_nodelay(true) {
@@ -37,7 +42,7 @@ pub(super) async fn drive(stream: TcpStream, peer: Peer, mut stopping: Stopping)
     }
     let (read, write) = stream.into_split();
     let (replies, pending) = mpsc::channel(PENDING_MAX);
-    let release = std::sync::Arc::clone(&peer.context.release);
+    let release = Arc::clone(&peer.context.release);
     let writing = write_replies(write, &release, pending);
     tokio::pin!(writing);
     let finished = {
@@ -62,16 +67,21 @@ pub(super) async fn drive(stream: TcpStream, peer: Peer, mut stopping: Stopping)
 async fn read_requests(
     mut socket: OwnedReadHalf,
     peer: &Peer,
-    replies: mpsc::Sender<Reply>,
+    replies: mpsc::Sender<Held>,
 ) -> Result<(), String> {
     let mut connection = Connection::open(Limits::default());
     let mut buffer = BytesMut::new();
+    let room = Arc::new(Semaphore::new(PENDING_BYTES_MAX));
     loop {
         while let Some(event) =
             connection.receive(&mut buffer).map_err(|fault| fault.to_string())?
         {
             let Some(reply) = answer(peer, event).await? else { continue };
-            if replies.send(reply).await.is_err() {
+            let bytes = u32::try_from(reply.frame.len().min(PENDING_BYTES_MAX)).unwrap_or(u32::MAX);
+            let Ok(taken) = Arc::clone(&room).acquire_many_owned(bytes).await else {
+                return Ok(()); // never closed
+            };
+            if replies.send((reply, taken)).await.is_err() {
                 return Ok(()); // the writing half has ended
             }
         }
@@ -118,26 +128,29 @@ fn reply(
 async fn write_replies(
     mut socket: OwnedWriteHalf,
     release: &Release,
-    mut pending: mpsc::Receiver<Reply>,
+    mut pending: mpsc::Receiver<Held>,
 ) {
     let mut pieces: Vec<Bytes> = Vec::new();
-    let mut held: Option<Reply> = None;
+    let mut rooms: Vec<OwnedSemaphorePermit> = Vec::new();
+    let mut held: Option<Held> = None;
     loop {
-        let reply = match held.take() {
-            Some(reply) => reply,
+        let (reply, room) = match held.take() {
+            Some(first) => first,
             None => match pending.recv().await {
-                Some(reply) => reply,
+                Some(first) => first,
                 None => return,
             },
         };
         release.reached(reply.lsn).await;
         let mut bytes = reply.frame.len();
         pieces.extend(reply.frame.into_pieces());
+        rooms.push(room);
         while bytes < WRITE_BYTES {
             match pending.try_recv() {
-                Ok(next) if release.is_durable(next.lsn) => {
+                Ok((next, room)) if release.is_durable(next.lsn) => {
                     bytes += next.frame.len();
                     pieces.extend(next.frame.into_pieces());
+                    rooms.push(room);
                 }
                 Ok(next) => {
                     held = Some(next);
@@ -149,6 +162,7 @@ async fn write_replies(
         if write_all(&mut socket, &mut pieces).await.is_err() {
             return;
         }
+        rooms.clear();
     }
 }
 
@@ -176,6 +190,9 @@ async fn write_all(socket: &mut OwnedWriteHalf, pieces: &mut Vec<Bytes>) -> std:
 
 /// Answers of one connection that wait for the disk or the socket.
 const PENDING_MAX: usize = 256;
+/// Bytes of those answers. One that is larger waits alone: a client that asks for much and reads
+/// nothing holds no more than that one and the next.
+const PENDING_BYTES_MAX: usize = 4 << 20;
 /// Room made for one read.
 const READ_BYTES: usize = 16 << 10;
 /// Answers are gathered into one write up to about this size.

@@ -84,7 +84,11 @@ impl FetchSessions {
             (id, epoch) => {
                 let session = self.lock().sessions.get(&id).cloned();
                 let session = session.ok_or(ErrorCode::FETCH_SESSION_ID_NOT_FOUND)?;
-                lock(&session).update(request, epoch, now)?;
+                let is_empty = lock(&session).update(request, epoch, now)?;
+                if is_empty {
+                    self.lock().sessions.remove(&id); // nothing left to remember
+                    return Ok(Plan::Full(Vec::new()));
+                }
                 Ok(Plan::Incremental(id, session))
             }
         }
@@ -135,12 +139,13 @@ impl Slots {
 }
 
 impl Session {
+    /// Takes in what a request changes; tells whether nothing is wanted any more.
     fn update(
         &mut self,
         request: &FetchRequest,
         epoch: i32,
         now: Monotonic,
-    ) -> Result<(), ErrorCode> {
+    ) -> Result<bool, ErrorCode> {
         if epoch != self.epoch {
             return Err(ErrorCode::INVALID_FETCH_SESSION_EPOCH);
         }
@@ -169,7 +174,7 @@ impl Session {
             })
             .collect();
         self.wanted.retain(|wanted| !forgotten.contains(&wanted.named));
-        Ok(())
+        Ok(self.wanted.is_empty())
     }
 
     /// Puts partitions that brought data behind those that did not, so that none starves.
