@@ -6,6 +6,7 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::broker::BrokerFact;
 use crate::catalog::CatalogFact;
 use crate::clock::Wall;
 use crate::group::{GroupId, GroupRecord};
@@ -34,6 +35,8 @@ pub(crate) enum Fact {
     Transactions(Vec<TxnRecord>),
     /// A transaction has ended; the batches of the same frame are its markers.
     TransactionEnded(TransactionEnded),
+    /// What exists for AMQP changed, or messages were counted.
+    Broker(BrokerFact),
 }
 
 /// The end of a transaction (store.md rule 18).
@@ -81,6 +84,10 @@ pub(crate) enum ObjectKey {
     Group(GroupId),
     /// The transaction coordinator.
     Transactions,
+    /// What exists for AMQP.
+    Broker,
+    /// The messages of a queue, by stream.
+    Queue(u64),
 }
 
 /// The bytes of a fact, a key or an object.

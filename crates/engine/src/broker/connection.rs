@@ -1,7 +1,7 @@
 //! Who speaks to the broker: a connection of a user to a virtual host, and its channels.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ottla_store::{Lsn, StreamId};
 
@@ -51,6 +51,8 @@ pub struct Connection {
     pub(super) login: Login,
     pub(super) vhost: Arc<str>,
     pub(super) mailbox: Arc<Mailbox>,
+    /// Its exclusive queues.
+    pub(super) owned: Mutex<Vec<Arc<Queue>>>,
 }
 
 impl Connection {
@@ -70,6 +72,10 @@ impl Connection {
     #[must_use]
     pub fn user(&self) -> &str {
         self.login.user()
+    }
+
+    pub(super) fn owned(&self) -> MutexGuard<'_, Vec<Arc<Queue>>> {
+        self.owned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where its deliveries arrive.

@@ -14,7 +14,7 @@ use crate::queue::{ChannelKey, ConsumerId, Entry};
 
 /// The deliveries of one connection that its driver has not taken yet.
 ///
-/// Bounded: a consumer puts at most [`CREDIT`] messages into it before they are taken.
+/// Bounded: a consumer puts at most 256 messages into it before they are taken.
 #[derive(Debug, Default)]
 pub struct Mailbox {
     inner: Mutex<Inner>,
@@ -141,6 +141,11 @@ impl Mailbox {
         !inner.closed
     }
 
+    /// A reply: nothing limits its sender but this.
+    pub(super) fn put_reply(&self, parcel: Waiting) -> bool {
+        self.lock().parcels.len() < REPLIES_MAX && self.put(parcel)
+    }
+
     pub(super) fn take_waiting(&self, max: usize) -> Vec<Waiting> {
         let mut inner = self.lock();
         let count = inner.parcels.len().min(max);
@@ -201,4 +206,6 @@ impl Parcel {
 }
 
 /// Deliveries a consumer may have in a mailbox.
-pub const CREDIT: u32 = 256;
+pub(super) const CREDIT: u32 = 256;
+/// A mailbox with this much in it takes no more direct replies: they are lost, as they may be.
+const REPLIES_MAX: usize = 65_536;

@@ -35,6 +35,8 @@ pub(super) struct Head {
     pub(super) priority: Option<u8>,
     /// Survives a restart in a durable classic queue.
     pub(super) persistent: bool,
+    /// Whether the broker moved it here when it died elsewhere: its `x-death` is ours.
+    pub(super) dead: bool,
     /// Bytes of the body.
     pub(super) bytes: u32,
 }
@@ -53,7 +55,8 @@ impl Message {
         let head = &self.head;
         let flags = u8::from(head.persistent) * PERSISTENT
             + u8::from(head.expiration.is_some()) * EXPIRES
-            + u8::from(head.priority.is_some()) * PRIORITY;
+            + u8::from(head.priority.is_some()) * PRIORITY
+            + u8::from(head.dead) * DEAD;
         out.put_u8(VERSION);
         out.put_u8(flags);
         out.put_i64_le(head.arrived.0);
@@ -97,6 +100,18 @@ impl Message {
 }
 
 impl Head {
+    /// Of a message of which only the length is known.
+    pub(super) const fn unknown(bytes: u32) -> Self {
+        Self {
+            arrived: Wall(0),
+            expiration: None,
+            priority: None,
+            persistent: true,
+            dead: false,
+            bytes,
+        }
+    }
+
     /// Without the texts and the body, for recovery.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader(bytes);
@@ -159,6 +174,7 @@ impl<'a> Reader<'a> {
             expiration: (flags & EXPIRES != 0).then_some(expiration),
             priority: (flags & PRIORITY != 0).then_some(priority),
             persistent: flags & PERSISTENT != 0,
+            dead: flags & DEAD != 0,
             bytes: 0,
         })
     }
@@ -168,6 +184,7 @@ const VERSION: u8 = 1;
 const PERSISTENT: u8 = 1;
 const EXPIRES: u8 = 2;
 const PRIORITY: u8 = 4;
+const DEAD: u8 = 8;
 /// Version, flags, arrival, expiration, priority.
 const HEAD_BYTES: usize = 19;
 const KEYS_GUESS: usize = 16;
@@ -183,6 +200,7 @@ mod tests {
                 expiration: Some(500),
                 priority: Some(9),
                 persistent: true,
+                dead: true,
                 bytes: 5,
             },
             exchange: "orders".into(),

@@ -3,26 +3,67 @@
 //! Calls are synchronous and never wait. What reveals a new durable fact returns its place in the
 //! log ([`Lsn`]): the reply is held back until the log is durable past it. Deliveries arrive in the
 //! connection's [`Mailbox`]; its driver takes them out. See [`Broker`].
+//!
+//! Locks, outermost first: what exists ([`state::State`]); queues in ascending id; the rest are leaves.
+//! None is held while waiting or while a body is read.
 
+mod access;
+mod admin;
+mod arrive;
 mod connection;
+mod consume;
+mod dead;
+mod declare;
+mod effects;
 mod error;
+mod exchanges;
+mod facts;
 mod mailbox;
 mod message;
+mod properties;
+mod publish;
 mod queue;
+mod recovery;
+mod reply;
 mod request;
-mod stub;
+mod slots;
+mod state;
+mod table;
+mod timers;
 
-use std::sync::Arc;
+#[cfg(test)]
+mod tests;
 
-use ottla_store::Lsn;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use ottla_store::frame::{Frame, Item};
+use ottla_store::{Lsn, Reservation, Store, StreamId};
 
 pub use self::connection::{Channel, Connection, ConnectionId, Login, Peer};
 pub use self::error::{BrokerError, ErrorKind};
+pub use self::facts::{
+    BindingImage, BrokerFact, BrokerImage, ExchangeImage, MessageImage, PermissionImage,
+    PolicyImage, QueueImage, QueueMessages, UserImage, VhostImage,
+};
 pub use self::mailbox::{Delivery, Got, Mailbox, Parcel};
+pub(crate) use self::recovery::BrokerRecovery;
 pub use self::request::{
     Bind, Committed, ConsumeRequest, DeleteIf, ExchangeDeclare, Held, PrefetchScope, Publish,
-    Published, QueueDeclare, QueueDeclared, QueueId, Removed, Seq, Transaction,
+    Published, QueueDeclare, QueueDeclared, QueueId, QueueStatus, Removed, Seq, Transaction,
 };
+
+use self::effects::{Corpse, Work};
+use self::queue::Queue;
+use self::reply::ReplyConsumer;
+use self::state::{State, Vhost};
+use self::timers::Timers;
+use crate::chance::{Chance, base64_id};
+use crate::clock::Clock;
+use crate::fact::{ObjectKey, encode};
+use crate::queue::{ChannelKey, Command};
+use crate::vhost::{Access, Resource};
 
 /// The broker behind AMQP. What a session does, in order:
 ///
@@ -39,4 +80,214 @@ pub use self::request::{
 /// After each commit of the log, [`durable_moved`](Self::durable_moved); every few milliseconds,
 /// [`tick`](Self::tick).
 #[derive(Debug)]
-pub struct Broker;
+pub struct Broker {
+    store: Arc<Store>,
+    clock: Arc<dyn Clock>,
+    state: RwLock<State>,
+    /// Queues with messages that wait for the log: each once, by the place its first one waits for.
+    pending: Mutex<BTreeMap<(Lsn, StreamId), Arc<Queue>>>,
+    timers: Mutex<Timers>,
+    replies: Mutex<HashMap<Arc<str>, ReplyConsumer>>,
+    /// Dead letters that found no room in the log. At most the messages of all queues.
+    stalled: Mutex<Vec<Corpse>>,
+    /// Queues that ended and found no room in the log.
+    unforgotten: Mutex<Vec<Arc<Queue>>>,
+    chance: Mutex<Chance>,
+    next: AtomicU64,
+}
+
+impl Broker {
+    /// Judges a name and a password; `guest` may only come from the same machine. `None`: refused.
+    #[must_use]
+    pub fn authenticate(&self, user: &str, password: &[u8], peer: Peer) -> Option<Login> {
+        let state = self.state();
+        let (name, known) = state.users.get_key_value(user)?;
+        let tags = known.image.tags.clone();
+        known.accepts(password, peer).then(|| Login { user: Arc::clone(name), tags })
+    }
+
+    /// `connection.open`
+    ///
+    /// # Errors
+    /// 530 if there is no such virtual host, or the user may not enter it.
+    pub fn connect(&self, login: Login, vhost: &str) -> Result<Arc<Connection>, BrokerError> {
+        let state = self.state();
+        let Some(known) = state.vhosts.get(vhost) else {
+            let text = format!("vhost {vhost} not found");
+            return Err(BrokerError::new(ErrorKind::NotAllowed, text));
+        };
+        let user = state.users.get(&login.user);
+        if user.is_none_or(|user| !user.permissions.contains_key(vhost)) {
+            let text = format!("access to vhost '{vhost}' refused for user '{}'", login.user);
+            return Err(BrokerError::new(ErrorKind::NotAllowed, text));
+        }
+        Ok(Arc::new(Connection {
+            id: ConnectionId(self.next_id()),
+            login,
+            vhost: Arc::clone(&known.name),
+            mailbox: Arc::default(),
+            owned: Mutex::default(),
+        }))
+    }
+
+    /// `channel.open`
+    #[must_use]
+    pub fn open_channel(&self, connection: &Arc<Connection>) -> Channel {
+        Channel {
+            connection: Arc::clone(connection),
+            key: ChannelKey(self.next_id()),
+            last: None,
+            last_queue: None,
+            prefetch: 0,
+            shared_prefetch: 0,
+            consumers: HashMap::new(),
+            queues: BTreeMap::new(),
+            reply: None,
+        }
+    }
+
+    /// `None` if everything the channel published is visible; otherwise wait until the log is durable
+    /// past this place, and ask again.
+    #[must_use]
+    pub fn catch_up(&self, channel: &Channel) -> Option<Lsn> {
+        let last = channel.last?;
+        let durable = self.store.durable();
+        if !last.is_durable(durable) {
+            return Some(last);
+        }
+        self.durable_moved(durable); // perhaps before the releaser
+        None
+    }
+
+    /// Everything below `upto` is durable: what waited for it becomes visible. From the releaser, after each commit.
+    pub fn durable_moved(&self, upto: Lsn) {
+        let now = self.clock.now();
+        let mut work = Work::default();
+        self.show(upto, now, &mut work);
+        self.finish(work, now);
+    }
+
+    /// Lets timers run whose time has come: expiry, retries, consumer timeouts. Every few milliseconds.
+    pub fn tick(&self) {
+        let now = self.clock.now();
+        let mut work = Work::default();
+        self.retry_stalled(&mut work);
+        work.ended.append(&mut self.unforgotten());
+        let due = self.timers().due(now);
+        let queues: Vec<Arc<Queue>> = {
+            let state = self.state();
+            due.iter().filter_map(|id| state.queues.get(id).cloned()).collect()
+        };
+        for queue in queues {
+            let mut state = queue.lock();
+            state.deadline = crate::queue::Deadline::default(); // it was taken out of the timers
+            if !state.machine.is_gone() {
+                self.apply(&queue, &mut state, Command::Tick, now, &mut work);
+            }
+        }
+        self.finish(work, now);
+    }
+
+    /// Hands every object to a snapshot: what exists, and the messages of each queue.
+    pub(crate) fn snapshot(&self, sink: Sink<'_>) {
+        let queues: Vec<Arc<Queue>> = {
+            let state = self.state();
+            sink(&encode(&ObjectKey::Broker), state.changed, &encode(&state.image()));
+            state.queues.values().filter(|queue| queue.is_logged()).cloned().collect()
+        };
+        for queue in queues {
+            if let Some((applied, image)) = queue.image() {
+                sink(&encode(&ObjectKey::Queue(queue.id.0)), applied, &encode(&image));
+            }
+        }
+    }
+
+    /// Whether a queue still holds a logged message.
+    pub(crate) fn holds(&self, queue: StreamId, message: Lsn) -> bool {
+        let queue = self.state().queues.get(&queue).cloned();
+        queue.is_some_and(|queue| queue.lock().slots.holds(message))
+    }
+
+    /// Appends a change of what exists; returns its place, which becomes that of the newest change.
+    fn log(&self, state: &mut State, reservation: Reservation, items: Vec<Item>) -> Lsn {
+        let mut frame = Frame::new();
+        items.into_iter().for_each(|item| frame.push(item));
+        let appended = self.store.append(reservation, frame);
+        state.changed = appended.items.last().copied().unwrap_or(appended.lsn);
+        state.changed
+    }
+
+    fn vhost<'a>(&self, state: &'a State, channel: &Channel) -> Result<&'a Vhost, BrokerError> {
+        state.vhosts.get(channel.vhost()).ok_or_else(|| gone(channel))
+    }
+
+    fn vhost_mut<'a>(
+        &self,
+        state: &'a mut State,
+        channel: &Channel,
+    ) -> Result<&'a mut Vhost, BrokerError> {
+        state.vhosts.get_mut(channel.vhost()).ok_or_else(|| gone(channel))
+    }
+
+    fn permit(
+        &self,
+        state: &State,
+        channel: &Channel,
+        access: Access,
+        resource: Resource<'_>,
+    ) -> Result<(), BrokerError> {
+        match state.users.get(channel.connection.user()) {
+            Some(user) => user.check(access, resource, channel.vhost()),
+            None => Err(BrokerError::refused("the user was deleted")),
+        }
+    }
+
+    fn next_id(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A name that nobody else has.
+    fn made_up(&self, prefix: &str) -> String {
+        format!("{prefix}{}", base64_id(self.chance().uuid()))
+    }
+
+    fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pending(&self) -> MutexGuard<'_, BTreeMap<(Lsn, StreamId), Arc<Queue>>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn timers(&self) -> MutexGuard<'_, Timers> {
+        self.timers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn replies(&self) -> MutexGuard<'_, HashMap<Arc<str>, ReplyConsumer>> {
+        self.replies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stalled(&self) -> MutexGuard<'_, Vec<Corpse>> {
+        self.stalled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unforgotten(&self) -> MutexGuard<'_, Vec<Arc<Queue>>> {
+        self.unforgotten.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn chance(&self) -> MutexGuard<'_, Chance> {
+        self.chance.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes the objects of a snapshot: key, newest fact, bytes.
+type Sink<'a> = &'a mut dyn FnMut(&[u8], Lsn, &[u8]);
+
+fn gone(channel: &Channel) -> BrokerError {
+    let text = format!("vhost '{}' was deleted", channel.vhost());
+    BrokerError::new(ErrorKind::NotAllowed, text)
+}

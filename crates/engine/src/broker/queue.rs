@@ -1,5 +1,202 @@
-//! One queue.
+//! One queue: its machine, its messages, its consumers. Everything that happens to it happens under its lock.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ottla_store::{Lsn, StreamId};
+
+use super::connection::ConnectionId;
+use super::facts::{MessageImage, QueueMessages};
+use super::mailbox::Mailbox;
+use super::message::Head;
+use super::slots::Slots;
+use crate::clock::{Now, Wall};
+use crate::queue::{
+    ChannelKey, ConsumerId, Deadline, Declaration, Entry, Machine, NEVER, QueueType, Rules,
+    Settings,
+};
 
 /// One queue.
 #[derive(Debug)]
-pub(super) struct Queue;
+pub(super) struct Queue {
+    pub(super) id: StreamId,
+    pub(super) name: Arc<str>,
+    pub(super) vhost: Arc<str>,
+    pub(super) declaration: Declaration,
+    /// Whose it is, if it is exclusive.
+    pub(super) owner: Option<ConnectionId>,
+    /// The place of its declaration.
+    pub(super) declared: Lsn,
+    state: Mutex<QueueState>,
+}
+
+/// What changes.
+#[derive(Debug)]
+pub(super) struct QueueState {
+    pub(super) machine: Machine,
+    pub(super) rules: Arc<Rules>,
+    pub(super) slots: Slots,
+    /// Accepted and not visible yet: in order, each with the place it waits for.
+    pub(super) pending: VecDeque<(Lsn, Entry)>,
+    pub(super) consumers: HashMap<ConsumerId, Consumer>,
+    /// Settled, but the log had no room to say so yet.
+    pub(super) unlogged: Vec<Lsn>,
+    /// Returned and not yet logged: place, failed, all.
+    pub(super) counts: Vec<(u64, u32, u32)>,
+    /// The newest fact about its messages.
+    pub(super) applied: Lsn,
+    /// What the timers know.
+    pub(super) deadline: Deadline,
+    next: u64,
+}
+
+/// Who consumes.
+#[derive(Clone, Debug)]
+pub(super) struct Consumer {
+    pub(super) tag: Arc<str>,
+    pub(super) channel: ChannelKey,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) no_ack: bool,
+}
+
+/// A message found by recovery.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Recovered {
+    pub(super) arrival: Arrival,
+    pub(super) bytes: u32,
+    pub(super) delivery_count: u32,
+    pub(super) acquired_count: u32,
+}
+
+/// What the expiry and the lane of a recovered message follow from.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Arrival {
+    /// It was in the log.
+    Head(Head),
+    /// It was in a snapshot.
+    Known { expires_at: Wall, priority: u8, immediate: bool },
+}
+
+impl Queue {
+    pub(super) fn new(
+        id: StreamId,
+        name: &str,
+        vhost: &str,
+        declaration: Declaration,
+        owner: Option<ConnectionId>,
+        declared: Lsn,
+    ) -> Self {
+        let state = QueueState {
+            machine: Machine::new(Arc::new(Settings::classic()), Now::default()),
+            rules: Arc::default(),
+            slots: Slots::default(),
+            pending: VecDeque::new(),
+            consumers: HashMap::new(),
+            unlogged: Vec::new(),
+            counts: Vec::new(),
+            applied: Lsn::ZERO,
+            deadline: Deadline::default(),
+            next: 1,
+        };
+        Self {
+            id,
+            name: name.into(),
+            vhost: vhost.into(),
+            declaration,
+            owner,
+            declared,
+            state: Mutex::new(state),
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, QueueState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it survives a restart.
+    pub(super) const fn is_logged(&self) -> bool {
+        self.declaration.durable && !self.declaration.exclusive
+    }
+
+    /// Whether it keeps this message in the log: quorum queues keep all (store.md rule 11).
+    pub(super) fn logs(&self, head: &Head) -> bool {
+        self.is_logged() && (head.persistent || self.is_quorum())
+    }
+
+    pub(super) fn is_quorum(&self) -> bool {
+        self.declaration.queue_type == QueueType::Quorum
+    }
+
+    /// Begins with these rules.
+    pub(super) fn start(&self, rules: Rules, now: Now) {
+        let mut state = self.lock();
+        let settings = self.settings(&rules);
+        state.machine = Machine::new(Arc::new(settings), now);
+        state.rules = Arc::new(rules);
+    }
+
+    /// Takes other rules; the machine follows with the next [`Command::Configure`](crate::queue::Command).
+    pub(super) fn set_rules(&self, rules: Rules) {
+        self.lock().rules = Arc::new(rules);
+    }
+
+    /// What the rules mean for the machine.
+    pub(super) fn settings(&self, rules: &Rules) -> Settings {
+        rules.settings(self.declaration.queue_type, self.declaration.auto_delete)
+    }
+
+    /// What a snapshot must remember, and the newest fact in it; `None` if nothing.
+    pub(super) fn image(&self) -> Option<(Lsn, QueueMessages)> {
+        let state = self.lock();
+        let mut before = 0;
+        let messages = state.slots.logged().map(|(lsn, entry)| {
+            let step = lsn.0 - before;
+            before = lsn.0;
+            MessageImage {
+                step,
+                expires_at: (entry.expires_at != NEVER).then_some(entry.expires_at.0),
+                bytes: entry.bytes,
+                delivery_count: entry.delivery_count,
+                acquired_count: entry.acquired_count,
+                priority: entry.priority,
+                immediate: entry.immediate,
+            }
+        });
+        let messages: Vec<_> = messages.collect();
+        (state.applied > Lsn::ZERO).then_some((state.applied, QueueMessages { messages }))
+    }
+}
+
+impl QueueState {
+    /// The entry of a message that arrives now.
+    pub(super) fn entry(&mut self, head: &Head) -> Entry {
+        let settings = self.machine.settings();
+        let (expires_at, immediate) = settings.expiry(head.arrived, head.expiration);
+        let priority = settings.lane(head.priority);
+        let entry = Entry::new(Lsn(self.next), head.bytes);
+        self.next += 1;
+        Entry { expires_at, immediate, priority, ..entry }
+    }
+
+    /// A message that recovery found, and that may have been delivered (store.md rule 9).
+    pub(super) fn recover(&mut self, lsn: Lsn, found: &Recovered) -> Entry {
+        let head = match found.arrival {
+            Arrival::Head(head) => head,
+            Arrival::Known { .. } => Head::unknown(found.bytes),
+        };
+        let mut entry = self.entry(&head);
+        if let Arrival::Known { expires_at, priority, immediate } = found.arrival {
+            entry = Entry { expires_at, priority, immediate, ..entry };
+        }
+        entry.redelivered = true;
+        entry.delivery_count = found.delivery_count;
+        entry.acquired_count = found.acquired_count;
+        self.slots.push_logged(entry, lsn);
+        entry
+    }
+
+    /// Whether what dies here goes somewhere.
+    pub(super) fn rules_bury(&self) -> bool {
+        self.rules.dead_letter_exchange.is_some()
+    }
+}

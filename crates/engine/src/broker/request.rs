@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ottla_store::{Lsn, StreamId};
 
-use crate::queue::Outcome;
+use crate::queue::{Outcome, QueueType};
 use crate::value::Arguments;
 
 /// A queue, unique for as long as the process runs; a durable one for ever.
@@ -164,4 +164,27 @@ pub struct DeleteIf {
     pub unused: bool,
     /// Only while it has no ready messages.
     pub empty: bool,
+}
+
+/// A queue as an operator sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QueueStatus {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Survives a restart.
+    pub durable: bool,
+    /// For one connection only.
+    pub exclusive: bool,
+    /// Gone with its last consumer.
+    pub auto_delete: bool,
+    /// Classic or quorum.
+    pub queue_type: QueueType,
+    /// As declared.
+    pub arguments: Arguments,
+    /// Messages that are ready.
+    pub ready: u64,
+    /// Messages that channels hold.
+    pub unacked: u64,
+    /// Consumers.
+    pub consumers: u64,
 }

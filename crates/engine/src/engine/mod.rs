@@ -124,6 +124,7 @@ impl Engine {
         self.tick_groups(now);
         self.sweep_groups(now);
         self.tick_txns(now);
+        self.broker.tick();
     }
 
     /// Everything below this place is durable.

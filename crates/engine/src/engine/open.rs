@@ -17,6 +17,7 @@ use super::Engine;
 use super::groups::Groups;
 use super::producing::ProducerIds;
 use super::txns::Txns;
+use crate::broker::BrokerRecovery;
 use crate::catalog::{Catalog, CatalogFact};
 use crate::chance::Chance;
 use crate::clock::Clock;
@@ -69,8 +70,10 @@ impl Engine {
         let groups = Groups::restore(groups, now);
         let (transactions, changed) = recovery.transactions;
         let txns = Txns::restore(transactions, changed, now);
+        let store = Arc::new(store);
+        let broker = recovery.broker.start(Arc::clone(&store), Arc::clone(&clock), options.seed);
         let engine = Self {
-            store: Arc::new(store),
+            store,
             clock,
             groups,
             txns,
@@ -78,7 +81,7 @@ impl Engine {
             options,
             catalog: RwLock::new(recovery.catalog),
             producer_ids: ProducerIds::from(recovery.producer_ids),
-            broker: crate::broker::Broker,
+            broker,
             stopping: AtomicBool::new(false),
         };
         engine.name_cluster();
@@ -108,6 +111,7 @@ struct Recovery {
     producer_ids: i64,
     groups: HashMap<GroupId, (RememberedGroup, Lsn)>,
     transactions: (RememberedTransactions, Lsn),
+    broker: BrokerRecovery,
 }
 
 impl Recovery {
@@ -132,6 +136,7 @@ impl Recovery {
             Fact::TransactionEnded(ended) => self.apply_end(lsn, ended, markers),
             Fact::Group { group, records } => self.apply_group(lsn, group, records),
             Fact::ProducerIds { next } => self.producer_ids = self.producer_ids.max(next),
+            Fact::Broker(_) => {} // see `frame`
         }
     }
 }
@@ -212,6 +217,10 @@ impl Replay for Recovery {
             ObjectKey::Group(id) => {
                 self.groups.insert(id, (decode(bytes)?, applied));
             }
+            ObjectKey::Broker => self.broker.restore(applied, decode(bytes)?),
+            ObjectKey::Queue(stream) => {
+                self.broker.restore_queue(StreamId(stream), applied, decode(bytes)?);
+            }
         }
         Ok(())
     }
@@ -219,8 +228,12 @@ impl Replay for Recovery {
     fn frame(&mut self, lsn: Lsn, items: &[ReplayItem<'_>]) -> Result<(), String> {
         let mut markers = Vec::new();
         for item in items {
+            self.broker.item(lsn, item)?;
             match &item.fact {
-                ReplayFact::State(payload) => self.apply(lsn, decode(payload)?, &markers),
+                ReplayFact::State(payload) => match decode(payload)? {
+                    Fact::Broker(fact) => self.broker.fact(lsn, item.lsn, fact),
+                    fact => self.apply(lsn, fact, &markers),
+                },
                 ReplayFact::Batch(stream, header) if header.is_control() => {
                     markers.push((*stream, header.base_offset));
                 }
@@ -260,9 +273,10 @@ impl State for Engine {
             drop(state);
             sink(&encode(&ObjectKey::Partition(partition.stream().0)), applied, &bytes);
         }
+        self.broker.snapshot(sink);
     }
 
-    fn holds(&self, _queue: StreamId, _message: Lsn) -> bool {
-        false
+    fn holds(&self, queue: StreamId, message: Lsn) -> bool {
+        self.broker.holds(queue, message)
     }
 }

@@ -1,0 +1,319 @@
+//! The broker's facts as they stand in the log, and its objects as they stand in a snapshot.
+//!
+//! Append-only: a released variant or field is never changed, moved or removed.
+
+use serde::{Deserialize, Serialize};
+
+use crate::exchange::{Binding, Destination, Exchange};
+use crate::queue::{Declaration, QueueType};
+use crate::value::Arguments;
+
+/// A change of what exists for AMQP.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum BrokerFact {
+    /// A virtual host exists.
+    VhostCreated {
+        /// Its name.
+        name: String,
+    },
+    /// A virtual host is gone with everything in it.
+    VhostDeleted {
+        /// Its name.
+        name: String,
+    },
+    /// A user is as it says here.
+    UserSet(UserImage),
+    /// A user is gone.
+    UserDeleted {
+        /// Its name.
+        name: String,
+    },
+    /// What a user may do in a virtual host.
+    PermissionSet {
+        /// The user.
+        user: String,
+        /// The virtual host.
+        vhost: String,
+        /// What.
+        permission: PermissionImage,
+    },
+    /// A user may not enter a virtual host any more.
+    PermissionDeleted {
+        /// The user.
+        user: String,
+        /// The virtual host.
+        vhost: String,
+    },
+    /// A durable exchange exists.
+    ExchangeDeclared {
+        /// Where.
+        vhost: String,
+        /// The exchange.
+        exchange: ExchangeImage,
+    },
+    /// A durable exchange is gone, with its bindings.
+    ExchangeDeleted {
+        /// Where.
+        vhost: String,
+        /// Its name.
+        name: String,
+    },
+    /// A durable queue exists.
+    QueueDeclared {
+        /// Where.
+        vhost: String,
+        /// The queue.
+        queue: QueueImage,
+    },
+    /// A durable queue is gone, with its bindings.
+    QueueDeleted {
+        /// Where.
+        vhost: String,
+        /// Its name.
+        name: String,
+    },
+    /// A binding between durable things exists.
+    Bound {
+        /// Where.
+        vhost: String,
+        /// The binding.
+        binding: BindingImage,
+    },
+    /// A binding is gone.
+    Unbound {
+        /// Where.
+        vhost: String,
+        /// The binding.
+        binding: BindingImage,
+    },
+    /// A policy is as it says here.
+    PolicySet {
+        /// Where.
+        vhost: String,
+        /// The policy.
+        policy: PolicyImage,
+    },
+    /// A policy is gone.
+    PolicyDeleted {
+        /// Where.
+        vhost: String,
+        /// Its name.
+        name: String,
+    },
+    /// Messages of a quorum queue were returned.
+    Counted {
+        /// The queue's stream.
+        queue: u64,
+        /// Place, failed deliveries, all deliveries.
+        counts: Vec<(u64, u32, u32)>,
+    },
+}
+
+/// A user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserImage {
+    /// Its name.
+    pub name: String,
+    /// Four octets of salt, then the SHA-256 of salt and password; empty: no password opens it.
+    pub hash: Vec<u8>,
+    /// Management tags.
+    pub tags: Vec<String>,
+    /// May only come from the same machine.
+    pub loopback_only: bool,
+}
+
+/// What a user may do in a virtual host: regular expressions over names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PermissionImage {
+    /// Declare and delete.
+    pub configure: String,
+    /// Publish to, bind to.
+    pub write: String,
+    /// Consume from, bind from.
+    pub read: String,
+}
+
+/// An exchange.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExchangeImage {
+    /// Its name.
+    pub name: String,
+    /// Its type's name on the wire.
+    pub kind: String,
+    /// Goes with its last binding as a source.
+    pub auto_delete: bool,
+    /// Clients may not publish to it.
+    pub internal: bool,
+    /// As declared.
+    pub arguments: Arguments,
+}
+
+/// A queue.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QueueImage {
+    /// Its stream.
+    pub stream: u64,
+    /// Its name.
+    pub name: String,
+    /// Goes with its last consumer.
+    pub auto_delete: bool,
+    /// The word in `x-queue-type`.
+    pub queue_type: String,
+    /// As declared.
+    pub arguments: Arguments,
+}
+
+/// A binding.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BindingImage {
+    /// An exchange.
+    pub source: String,
+    /// A queue's stream.
+    pub queue: Option<u64>,
+    /// Or an exchange.
+    pub exchange: Option<String>,
+    /// The key.
+    pub key: String,
+    /// As they came.
+    pub arguments: Arguments,
+}
+
+/// A policy.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PolicyImage {
+    /// Its name.
+    pub name: String,
+    /// A regular expression over names.
+    pub pattern: String,
+    /// `all`, `queues`, `classic_queues`, `quorum_queues`, `streams`, `exchanges`
+    pub apply_to: String,
+    /// The highest one that matches counts.
+    pub priority: i64,
+    /// Keys without `x-`.
+    pub definition: Arguments,
+}
+
+/// Everything but the messages.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BrokerImage {
+    /// All users.
+    pub users: Vec<UserImage>,
+    /// User, virtual host, what it may.
+    pub permissions: Vec<(String, String, PermissionImage)>,
+    /// All virtual hosts.
+    pub vhosts: Vec<VhostImage>,
+}
+
+/// A virtual host: what is durable in it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct VhostImage {
+    /// Its name.
+    pub name: String,
+    /// Without the predeclared.
+    pub exchanges: Vec<ExchangeImage>,
+    /// The durable ones.
+    pub queues: Vec<QueueImage>,
+    /// Between durable things.
+    pub bindings: Vec<BindingImage>,
+    /// All.
+    pub policies: Vec<PolicyImage>,
+}
+
+/// The messages a queue holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueMessages {
+    /// Ascending by place.
+    pub messages: Vec<MessageImage>,
+}
+
+/// One message of a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageImage {
+    /// Bytes of log behind the message before.
+    pub step: u64,
+    /// When it expires, in ms since 1970-01-01; absent if never.
+    pub expires_at: Option<i64>,
+    /// Length of its body.
+    pub bytes: u32,
+    /// Failed deliveries.
+    pub delivery_count: u32,
+    /// All deliveries that ended in a return.
+    pub acquired_count: u32,
+    /// Its lane.
+    pub priority: u8,
+    /// Its time to live was 0.
+    pub immediate: bool,
+}
+
+impl ExchangeImage {
+    pub(super) fn of(exchange: &Exchange) -> Self {
+        Self {
+            name: exchange.name.to_string(),
+            kind: exchange.kind.name().to_owned(),
+            auto_delete: exchange.auto_delete,
+            internal: exchange.internal,
+            arguments: exchange.arguments.clone(),
+        }
+    }
+
+    /// `None` if this version does not know its type.
+    pub(super) fn exchange(self) -> Option<Exchange> {
+        let exchange = Exchange::new(&self.name, &self.kind, self.arguments).ok()?;
+        let (auto_delete, internal) = (self.auto_delete, self.internal);
+        Some(Exchange { auto_delete, internal, ..exchange.durable() })
+    }
+}
+
+impl QueueImage {
+    pub(super) fn of(stream: u64, name: &str, declaration: &Declaration) -> Self {
+        Self {
+            stream,
+            name: name.to_owned(),
+            auto_delete: declaration.auto_delete,
+            queue_type: declaration.queue_type.as_str().to_owned(),
+            arguments: declaration.arguments.clone(),
+        }
+    }
+
+    pub(super) fn declaration(&self) -> Declaration {
+        let queue_type = match self.queue_type.as_str() {
+            "quorum" => QueueType::Quorum,
+            "stream" => QueueType::Stream,
+            _ => QueueType::Classic,
+        };
+        Declaration {
+            durable: true,
+            auto_delete: self.auto_delete,
+            exclusive: false,
+            queue_type,
+            arguments: self.arguments.clone(),
+        }
+    }
+}
+
+impl BindingImage {
+    pub(super) fn of(binding: &Binding) -> Self {
+        let (queue, exchange) = match &binding.destination {
+            Destination::Queue(queue) => (Some(queue.0), None),
+            Destination::Exchange(name) => (None, Some(name.to_string())),
+        };
+        Self {
+            source: binding.source.to_string(),
+            queue,
+            exchange,
+            key: binding.key.to_string(),
+            arguments: binding.arguments.clone(),
+        }
+    }
+
+    pub(super) fn binding(self) -> Option<Binding> {
+        let queue = self.queue.map(|queue| Destination::Queue(ottla_store::StreamId(queue)));
+        let exchange = self.exchange.map(|name| Destination::Exchange(name.into()));
+        Some(Binding {
+            source: self.source.into(),
+            destination: queue.or(exchange)?,
+            key: self.key.into(),
+            arguments: self.arguments,
+        })
+    }
+}

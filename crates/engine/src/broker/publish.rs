@@ -1,0 +1,272 @@
+//! `basic.publish` and `tx.commit`: judged, routed, put into queues.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ottla_store::{Lsn, Purpose, StreamId};
+
+use super::Broker;
+use super::arrive::{Arrived, Arriving, Leaving};
+use super::connection::Channel;
+use super::effects::Work;
+use super::error::BrokerError;
+use super::message::{Head, Message};
+use super::properties::Properties;
+use super::queue::Queue;
+use super::request::{Committed, Held, Publish, Published, Transaction};
+use crate::clock::Now;
+use crate::exchange::{Publication, routing_keys};
+use crate::queue::{Command, Outcome};
+use crate::value::Arguments;
+use crate::vhost::{Access, Resource};
+
+/// A publish that was judged: for queues, or for one direct reply.
+enum Routed {
+    Queues(Arriving),
+    Reply(Arc<Message>),
+}
+
+impl Broker {
+    /// `basic.publish` outside a transaction.
+    ///
+    /// # Errors
+    /// What closes the channel; `Busy` and `DiskFull`, which change nothing.
+    pub fn publish(
+        &self,
+        channel: &mut Channel,
+        publish: Publish<'_>,
+    ) -> Result<Published, BrokerError> {
+        let now = self.clock.now();
+        let arriving = match self.route(channel, publish, now)? {
+            Routed::Reply(message) => {
+                let routed = self.reply_to(&message);
+                return Ok(Published { routed, ..Published::default() });
+            }
+            Routed::Queues(arriving) => arriving,
+        };
+        let routed = !arriving.targets.is_empty();
+        if !routed {
+            return Ok(Published::default());
+        }
+        let mut work = Work::default();
+        let arrived = self.arrive(Purpose::Grow, &[arriving], &[], now, &mut work);
+        self.finish(work, now);
+        let (arrived, _) = arrived?;
+        let Arrived { rejected, lsn } = arrived.first().copied().unwrap_or_default();
+        channel.last = channel.last.max(lsn);
+        Ok(Published { routed, rejected, lsn })
+    }
+
+    /// What `publish` would refuse, without publishing: for `basic.publish` in a transaction.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish).
+    pub fn check_publish(
+        &self,
+        channel: &Channel,
+        publish: &Publish<'_>,
+    ) -> Result<(), BrokerError> {
+        self.route(channel, publish.clone(), self.clock.now()).map(|_| ())
+    }
+
+    /// `tx.commit`: all publishes and acknowledgements become durable together.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish); nothing has happened then.
+    pub fn commit(
+        &self,
+        channel: &mut Channel,
+        transaction: Transaction<'_>,
+    ) -> Result<Committed, BrokerError> {
+        let now = self.clock.now();
+        let mut arriving = Vec::new();
+        let mut committed = Committed::default();
+        let mut replies = Vec::new();
+        let mut indexes = Vec::new();
+        for (index, publish) in transaction.publishes.into_iter().enumerate() {
+            let mut published = Published::default();
+            match self.route(channel, publish, now)? {
+                Routed::Reply(message) => {
+                    replies.push(message);
+                    published.routed = true;
+                }
+                Routed::Queues(arrives) if arrives.targets.is_empty() => {}
+                Routed::Queues(arrives) => {
+                    published.routed = true;
+                    indexes.push(index);
+                    arriving.push(arrives);
+                }
+            }
+            committed.published.push(published);
+        }
+        let leaving = self.acknowledged(channel, &transaction.settlements);
+        let mut work = Work::default();
+        let (arrived, lsn) = self.arrive(Purpose::Grow, &arriving, &leaving, now, &mut work)?;
+        for (index, arrived) in indexes.into_iter().zip(arrived) {
+            if let Some(published) = committed.published.get_mut(index) {
+                published.rejected = arrived.rejected;
+                published.lsn = arrived.lsn;
+            }
+            channel.last = channel.last.max(arrived.lsn);
+        }
+        for message in replies {
+            self.reply_to(&message);
+        }
+        for (messages, outcome) in &transaction.settlements {
+            self.settle_held(channel, messages, *outcome, now, &mut work);
+        }
+        self.finish(work, now);
+        committed.lsn = lsn;
+        Ok(committed)
+    }
+
+    /// What a transaction acknowledges, by queue: it leaves in the transaction's own frame.
+    fn acknowledged(
+        &self,
+        channel: &Channel,
+        settlements: &[(Vec<Held>, Outcome)],
+    ) -> Vec<Leaving> {
+        let mut leaving: BTreeMap<StreamId, Leaving> = BTreeMap::new();
+        let acked = settlements.iter().filter(|(_, outcome)| *outcome == Outcome::Ack);
+        for held in acked.flat_map(|(messages, _)| messages) {
+            let Some(queue) = channel.queues.get(&held.queue) else { continue };
+            let new = || Leaving { queue: Arc::clone(queue), seqs: Vec::new() };
+            leaving.entry(held.queue).or_insert_with(new).seqs.push(held.seq);
+        }
+        leaving.into_values().collect()
+    }
+
+    /// `basic.ack`, `basic.nack`, `basic.reject`: messages the channel holds, in the order of their
+    /// delivery tags. Gather what one read of the socket brings into one call: it is one frame of the log.
+    pub fn settle(&self, channel: &Channel, messages: &[Held], outcome: Outcome) {
+        let now = self.clock.now();
+        let mut work = Work::default();
+        self.settle_held(channel, messages, outcome, now, &mut work);
+        self.finish(work, now);
+    }
+
+    fn settle_held(
+        &self,
+        channel: &Channel,
+        messages: &[Held],
+        outcome: Outcome,
+        now: Now,
+        work: &mut Work,
+    ) {
+        let mut by_queue: BTreeMap<StreamId, Vec<Lsn>> = BTreeMap::new();
+        for held in messages {
+            by_queue.entry(held.queue).or_default().push(Lsn(held.seq.0));
+        }
+        for (id, messages) in by_queue {
+            let Some(queue) = channel.queues.get(&id) else { continue };
+            let command = Command::Settle { channel: channel.key, messages: &messages, outcome };
+            let mut state = queue.lock();
+            if !state.machine.is_gone() {
+                self.apply(queue, &mut state, command, now, work);
+            }
+        }
+    }
+
+    /// Judges a publish and finds its queues.
+    fn route(
+        &self,
+        channel: &Channel,
+        publish: Publish<'_>,
+        now: Now,
+    ) -> Result<Routed, BrokerError> {
+        let Publish { exchange, routing_key, properties: raw, body } = publish;
+        let chance = self.chance().bits();
+        let Some(properties) = Properties::parse(&raw) else {
+            return Err(BrokerError::precondition("malformed properties"));
+        };
+        let head = judge(channel, &properties, body.len(), now)?;
+        let mut verbatim = raw.clone();
+        if properties.reply_to() == Some(REPLY_TO) {
+            verbatim = self.reply_address(channel, &properties)?;
+        }
+        let state = self.state();
+        let vhost = self.vhost(&state, channel)?;
+        self.permit(&state, channel, Access::Write, Resource::Exchange(exchange))?;
+        let selects = properties.may_have_header(b"CC");
+        let headers = match selects || vhost.topology.reads_headers() {
+            true => properties.headers(),
+            false => Arguments::new(),
+        };
+        let keys = routing_keys(routing_key, &headers)?;
+        if headers.get("BCC").is_some() {
+            let mut visible = headers.clone();
+            visible.remove("BCC");
+            verbatim = Properties::parse(&verbatim)
+                .map_or(verbatim.clone(), |parsed| parsed.with_headers(&visible));
+        }
+        let visible = shown_keys(routing_key, &headers);
+        let message = |verbatim| {
+            let exchange = Arc::from(exchange);
+            Arc::new(Message { head, exchange, keys: visible, properties: verbatim, body })
+        };
+        if exchange.is_empty() && routing_key.starts_with(REPLY_PREFIX) {
+            return Ok(Routed::Reply(message(verbatim)));
+        }
+        let publication = Publication {
+            keys: &keys,
+            headers: &headers,
+            message_id: properties.message_id(),
+            correlation_id: properties.correlation_id(),
+            timestamp: properties.timestamp(),
+            chance,
+        };
+        let routed = vhost.topology.route(exchange, &publication);
+        let routed =
+            routed.map_err(|error| BrokerError::route(error, exchange, channel.vhost()))?;
+        let targets: Vec<Arc<Queue>> =
+            routed.iter().filter_map(|id| state.queues.get(id).cloned()).collect();
+        Ok(Routed::Queues(Arriving { message: message(verbatim), targets, after: channel.last }))
+    }
+}
+
+/// The keys a message keeps: without those of BCC.
+fn shown_keys(routing_key: &str, headers: &Arguments) -> Vec<Arc<str>> {
+    let mut shown = headers.clone();
+    shown.remove("BCC");
+    let keys = routing_keys(routing_key, &shown);
+    keys.into_iter().flatten().map(Arc::from).collect()
+}
+
+/// Looks at what the broker has an opinion on.
+fn judge(
+    channel: &Channel,
+    properties: &Properties<'_>,
+    body: usize,
+    now: Now,
+) -> Result<Head, BrokerError> {
+    let login = channel.connection.user();
+    let may_pretend = || channel.connection.login.tags.iter().any(|tag| tag == "impersonator");
+    if let Some(user) = properties.user_id().filter(|user| *user != login && !may_pretend()) {
+        return Err(BrokerError::precondition(format!(
+            "user_id property set to '{user}' but authenticated user was '{login}'"
+        )));
+    }
+    let expiration = properties.expiration().map(|text| {
+        text.parse::<u64>().map_err(|_| {
+            let why = match text.parse::<i64>() {
+                Ok(n) => format!("{{value_negative,{n}}}"),
+                Err(_) => "no_integer".to_owned(),
+            };
+            BrokerError::precondition(format!("invalid expiration '{text}': {why}"))
+        })
+    });
+    let bytes = u32::try_from(body)
+        .map_err(|_| BrokerError::precondition(format!("message size {body} is too large")))?;
+    Ok(Head {
+        arrived: now.wall,
+        expiration: expiration.transpose()?,
+        priority: properties.priority(),
+        persistent: properties.is_persistent(),
+        dead: false,
+        bytes,
+    })
+}
+
+/// The pseudo-queue of direct reply-to, and what its addresses begin with.
+pub(super) const REPLY_TO: &str = "amq.rabbitmq.reply-to";
+pub(super) const REPLY_PREFIX: &str = "amq.rabbitmq.reply-to.";

@@ -1,0 +1,149 @@
+//! The broker after a start: its facts and messages, from the snapshot and what the log holds above it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, RwLock};
+
+use ottla_store::{Lsn, ReplayFact, ReplayItem, Store, StreamId};
+
+use super::Broker;
+use super::effects::Work;
+use super::facts::{BrokerFact, BrokerImage, QueueMessages};
+use super::message::Head;
+use super::queue::{Arrival, Recovered};
+use super::state::State;
+use crate::chance::Chance;
+use crate::clock::{Clock, Wall};
+use crate::queue::{Command, Entry, NEVER};
+
+/// What recovery has found of the broker so far.
+#[derive(Debug, Default)]
+pub(crate) struct BrokerRecovery {
+    state: State,
+    queues: HashMap<StreamId, Found>,
+}
+
+/// The messages of one queue.
+#[derive(Debug, Default)]
+struct Found {
+    /// What the snapshot contains.
+    applied: Lsn,
+    /// The newest frame about it.
+    newest: Lsn,
+    messages: BTreeMap<Lsn, Recovered>,
+}
+
+impl BrokerRecovery {
+    /// The snapshot's broker.
+    pub(crate) fn restore(&mut self, applied: Lsn, image: BrokerImage) {
+        self.state = State::restore(image, applied);
+    }
+
+    /// The snapshot's messages of a queue.
+    pub(crate) fn restore_queue(&mut self, stream: StreamId, applied: Lsn, image: QueueMessages) {
+        let found = self.queues.entry(stream).or_default();
+        found.applied = applied;
+        let mut place = 0;
+        for message in image.messages {
+            place += message.step;
+            let arrival = Arrival::Known {
+                expires_at: message.expires_at.map_or(NEVER, Wall),
+                priority: message.priority,
+                immediate: message.immediate,
+            };
+            let recovered = Recovered {
+                arrival,
+                bytes: message.bytes,
+                delivery_count: message.delivery_count,
+                acquired_count: message.acquired_count,
+            };
+            found.messages.insert(Lsn(place), recovered);
+        }
+    }
+
+    /// A fact of the broker in a frame of the log.
+    pub(crate) fn fact(&mut self, frame: Lsn, item: Lsn, fact: BrokerFact) {
+        let BrokerFact::Counted { queue, counts } = &fact else {
+            self.state.apply(item, fact);
+            return;
+        };
+        let Some(found) = self.queues.get_mut(&StreamId(*queue)) else { return };
+        if found.applied >= frame {
+            return;
+        }
+        found.newest = frame;
+        for (place, deliveries, acquired) in counts {
+            if let Some(message) = found.messages.get_mut(&Lsn(*place)) {
+                message.delivery_count = *deliveries;
+                message.acquired_count = *acquired;
+            }
+        }
+    }
+
+    /// Messages that came and went in a frame of the log.
+    pub(crate) fn item(&mut self, frame: Lsn, item: &ReplayItem<'_>) -> Result<(), String> {
+        match &item.fact {
+            ReplayFact::Message(queues, body) => {
+                let head = Head::decode(body)
+                    .ok_or_else(|| format!("the message at {} is not one of a queue", item.lsn))?;
+                for queue in queues {
+                    let found = self.queues.entry(*queue).or_default();
+                    if found.applied < frame {
+                        let recovered = Recovered {
+                            arrival: Arrival::Head(head),
+                            bytes: head.bytes,
+                            delivery_count: 0,
+                            acquired_count: 0,
+                        };
+                        found.messages.insert(item.lsn, recovered);
+                        found.newest = frame;
+                    }
+                }
+            }
+            ReplayFact::Settle(queue, messages) => {
+                if let Some(found) = self.queues.get_mut(queue).filter(|f| f.applied < frame) {
+                    for message in messages {
+                        found.messages.remove(message);
+                    }
+                    found.newest = frame;
+                }
+            }
+            ReplayFact::Delete(stream) => drop(self.queues.remove(stream)),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The broker, running.
+    pub(crate) fn start(self, store: Arc<Store>, clock: Arc<dyn Clock>, seed: u64) -> Broker {
+        let queues: Vec<_> = self.state.queues.values().cloned().collect();
+        let broker = Broker {
+            store,
+            clock,
+            state: RwLock::new(self.state),
+            pending: Mutex::default(),
+            timers: Mutex::default(),
+            replies: Mutex::default(),
+            stalled: Mutex::default(),
+            unforgotten: Mutex::default(),
+            chance: Mutex::new(Chance::new(seed)),
+            next: 1.into(),
+        };
+        let mut found = self.queues;
+        for queue in queues {
+            broker.configure(&queue);
+            let Some(found) = found.remove(&queue.id) else { continue };
+            let now = broker.clock.now();
+            let mut work = Work::default();
+            {
+                let mut state = queue.lock();
+                state.applied = found.applied.max(found.newest);
+                let entries: Vec<Entry> =
+                    found.messages.iter().map(|(lsn, found)| state.recover(*lsn, found)).collect();
+                let command = Command::Visible { entries: &entries };
+                broker.apply(&queue, &mut state, command, now, &mut work);
+            }
+            broker.finish(work, now);
+        }
+        broker
+    }
+}

@@ -1,0 +1,344 @@
+//! What exists: virtual hosts with their exchanges, queues and policies; users. A replay of its facts.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use ottla_store::{Lsn, StreamId};
+
+use super::access::User;
+use super::facts::{
+    BindingImage, BrokerFact, BrokerImage, ExchangeImage, PermissionImage, PolicyImage, QueueImage,
+    VhostImage,
+};
+use super::queue::Queue;
+use crate::clock::Now;
+use crate::exchange::{Destination, ExchangeName, Removed, Topology};
+use crate::queue::Rules;
+use crate::value::Value;
+use crate::vhost::{ApplyTo, Pattern, Permissions, Policy, Target};
+
+/// Everything that exists, transient things included.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) vhosts: BTreeMap<Arc<str>, Vhost>,
+    pub(super) users: BTreeMap<Arc<str>, User>,
+    pub(super) queues: HashMap<StreamId, Arc<Queue>>,
+    /// The place of the newest fact.
+    pub(super) changed: Lsn,
+}
+
+/// A virtual host.
+#[derive(Debug)]
+pub(super) struct Vhost {
+    pub(super) name: Arc<str>,
+    pub(super) topology: Topology,
+    pub(super) queues: BTreeMap<Arc<str>, Arc<Queue>>,
+    pub(super) policies: BTreeMap<String, Policy>,
+}
+
+impl Default for State {
+    /// The virtual host `/` and the user `guest`, which every new broker has.
+    fn default() -> Self {
+        let mut guest = User::guest();
+        if let Ok(all) = Permissions::new(".*", ".*", ".*") {
+            guest.permissions.insert("/".into(), all);
+        }
+        Self {
+            vhosts: [("/".into(), Vhost::new("/"))].into_iter().collect(),
+            users: [("guest".into(), guest)].into_iter().collect(),
+            queues: HashMap::new(),
+            changed: Lsn::ZERO,
+        }
+    }
+}
+
+impl Vhost {
+    fn new(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            topology: Topology::new(),
+            queues: BTreeMap::new(),
+            policies: BTreeMap::new(),
+        }
+    }
+
+    /// Whether both ends of a binding survive a restart.
+    pub(super) fn is_durable(&self, binding: &crate::exchange::Binding) -> bool {
+        let durable = |name: &str| self.topology.exchange(name).is_some_and(|found| found.durable);
+        durable(&binding.source)
+            && match &binding.destination {
+                Destination::Exchange(name) => durable(name),
+                Destination::Queue(id) => {
+                    self.queues.values().any(|queue| queue.id == *id && queue.is_logged())
+                }
+            }
+    }
+
+    /// A queue with what its arguments and the policies make of it.
+    pub(super) fn rules(&self, queue: &Queue) -> Rules {
+        let own = Rules::of_arguments(queue.declaration.queue_type, &queue.declaration.arguments);
+        let own = own.unwrap_or_default(); // judged when it was declared
+        let target = Target::Queue(queue.declaration.queue_type);
+        let policy = Policy::effective(self.policies.values(), target, &queue.name);
+        match policy.and_then(|policy| Rules::of_policy(&policy.definition).ok()) {
+            Some(rules) => own.under(rules),
+            None => own,
+        }
+    }
+
+    fn image(&self) -> VhostImage {
+        let exchanges: Vec<_> = self.topology.exchanges().filter(|known| known.durable).collect();
+        let bindings = exchanges.iter().flat_map(|known| self.topology.bindings_from(&known.name));
+        let own = exchanges.iter().filter(|known| !is_predeclared(&known.name));
+        let queues = self.queues.values().filter(|queue| queue.is_logged());
+        VhostImage {
+            name: self.name.to_string(),
+            exchanges: own.map(|exchange| ExchangeImage::of(exchange)).collect(),
+            queues: queues
+                .map(|queue| QueueImage::of(queue.id.0, &queue.name, &queue.declaration))
+                .collect(),
+            bindings: bindings
+                .filter(|binding| self.is_durable(binding))
+                .map(|binding| BindingImage::of(&binding))
+                .collect(),
+            policies: self.policies.values().map(PolicyImage::of).collect(),
+        }
+    }
+}
+
+impl State {
+    /// What a snapshot remembers.
+    pub(super) fn restore(image: BrokerImage, changed: Lsn) -> Self {
+        let mut state = Self {
+            vhosts: BTreeMap::new(),
+            users: BTreeMap::new(),
+            queues: HashMap::new(),
+            changed: Lsn::ZERO,
+        };
+        for user in image.users {
+            state.change(BrokerFact::UserSet(user), changed);
+        }
+        for vhost in image.vhosts {
+            let name = vhost.name;
+            state.change(BrokerFact::VhostCreated { name: name.clone() }, changed);
+            let of = || name.clone();
+            let policies = vhost.policies.into_iter();
+            let policies = policies.map(|policy| BrokerFact::PolicySet { vhost: of(), policy });
+            let exchanges = vhost
+                .exchanges
+                .into_iter()
+                .map(|exchange| BrokerFact::ExchangeDeclared { vhost: of(), exchange });
+            let queues = vhost.queues.into_iter();
+            let queues = queues.map(|queue| BrokerFact::QueueDeclared { vhost: of(), queue });
+            let bindings = vhost.bindings.into_iter();
+            let bindings = bindings.map(|binding| BrokerFact::Bound { vhost: of(), binding });
+            let facts: Vec<_> = policies.chain(exchanges).chain(queues).chain(bindings).collect();
+            facts.into_iter().for_each(|fact| state.change(fact, changed));
+        }
+        for (user, vhost, permission) in image.permissions {
+            state.change(BrokerFact::PermissionSet { user, vhost, permission }, changed);
+        }
+        state.changed = changed;
+        state
+    }
+
+    /// What a snapshot must remember.
+    pub(super) fn image(&self) -> BrokerImage {
+        let permissions = self.users.iter().flat_map(|(user, known)| {
+            known.permissions.iter().map(|(vhost, permission)| {
+                (user.to_string(), vhost.to_string(), PermissionImage::of(permission))
+            })
+        });
+        BrokerImage {
+            users: self.users.values().map(|user| user.image.clone()).collect(),
+            permissions: permissions.collect(),
+            vhosts: self.vhosts.values().map(Vhost::image).collect(),
+        }
+    }
+
+    /// Applies a fact that has its place in the log, unless it is already contained.
+    pub(super) fn apply(&mut self, lsn: Lsn, fact: BrokerFact) {
+        if lsn <= self.changed {
+            return;
+        }
+        self.changed = lsn;
+        self.change(fact, lsn);
+    }
+
+    fn change(&mut self, fact: BrokerFact, lsn: Lsn) {
+        match fact {
+            BrokerFact::VhostCreated { name } => {
+                let vhost = Vhost::new(&name);
+                self.vhosts.entry(name.into()).or_insert(vhost);
+            }
+            BrokerFact::VhostDeleted { name } => self.remove_vhost(&name),
+            BrokerFact::UserSet(image) => {
+                let name: Arc<str> = image.name.as_str().into();
+                let known = self.users.remove(&name).map(|user| user.permissions);
+                let permissions = known.unwrap_or_default();
+                self.users.insert(name, User { image, permissions });
+            }
+            BrokerFact::UserDeleted { name } => {
+                self.users.remove(name.as_str());
+            }
+            BrokerFact::PermissionSet { user, vhost, permission } => {
+                if let Some(user) = self.users.get_mut(user.as_str())
+                    && let Some(permissions) = permission.permissions()
+                {
+                    user.permissions.insert(vhost.into(), permissions);
+                }
+            }
+            BrokerFact::PermissionDeleted { user, vhost } => {
+                if let Some(user) = self.users.get_mut(user.as_str()) {
+                    user.permissions.remove(vhost.as_str());
+                }
+            }
+            BrokerFact::QueueDeclared { vhost, queue } => {
+                let declaration = queue.declaration();
+                let id = StreamId(queue.stream);
+                let queue = Queue::new(id, &queue.name, &vhost, declaration, None, lsn);
+                self.add_queue(Arc::new(queue), Now::default());
+            }
+            BrokerFact::QueueDeleted { vhost, name } => {
+                self.remove_queue(&vhost, &name);
+            }
+            BrokerFact::Counted { .. } => {}
+            other => self.change_vhost(other),
+        }
+    }
+
+    fn change_vhost(&mut self, fact: BrokerFact) {
+        let (BrokerFact::ExchangeDeclared { vhost, .. }
+        | BrokerFact::ExchangeDeleted { vhost, .. }
+        | BrokerFact::Bound { vhost, .. }
+        | BrokerFact::Unbound { vhost, .. }
+        | BrokerFact::PolicySet { vhost, .. }
+        | BrokerFact::PolicyDeleted { vhost, .. }) = &fact
+        else {
+            return;
+        };
+        let Some(vhost) = self.vhosts.get_mut(vhost.as_str()) else { return };
+        // a fact was judged before it was logged: what fails now is already so
+        match fact {
+            BrokerFact::ExchangeDeclared { exchange, .. } => {
+                if let Some(exchange) = exchange.exchange() {
+                    let name = Arc::clone(&exchange.name);
+                    vhost.topology.declare(exchange).ok();
+                    vhost.apply_policy(&name);
+                }
+            }
+            BrokerFact::ExchangeDeleted { name, .. } => {
+                vhost.topology.delete(&name, false).ok();
+            }
+            BrokerFact::Bound { binding, .. } => {
+                binding.binding().map(|binding| vhost.topology.bind(binding).ok());
+            }
+            BrokerFact::Unbound { binding, .. } => {
+                binding.binding().map(|binding| vhost.topology.unbind(&binding).ok());
+            }
+            BrokerFact::PolicySet { policy, .. } => vhost.set_policy(policy),
+            BrokerFact::PolicyDeleted { name, .. } => {
+                vhost.policies.remove(&name);
+                vhost.apply_policies();
+            }
+            _ => {}
+        }
+    }
+
+    /// Makes a queue exist.
+    pub(super) fn add_queue(&mut self, queue: Arc<Queue>, now: Now) {
+        let Some(vhost) = self.vhosts.get_mut(&queue.vhost) else { return };
+        let rules = vhost.rules(&queue);
+        queue.start(rules, now);
+        vhost.topology.add_queue(&queue.name, queue.id);
+        vhost.queues.insert(Arc::clone(&queue.name), Arc::clone(&queue));
+        self.queues.insert(queue.id, queue);
+    }
+
+    /// Takes a queue out, with its bindings; returns the exchanges that went along.
+    pub(super) fn remove_queue(&mut self, vhost: &str, name: &str) -> Option<Removed> {
+        let vhost = self.vhosts.get_mut(vhost)?;
+        let queue = vhost.queues.remove(name)?;
+        self.queues.remove(&queue.id);
+        Some(vhost.topology.remove_queue(name))
+    }
+
+    fn remove_vhost(&mut self, name: &str) {
+        let Some(vhost) = self.vhosts.remove(name) else { return };
+        for queue in vhost.queues.values() {
+            self.queues.remove(&queue.id);
+        }
+        for user in self.users.values_mut() {
+            user.permissions.remove(name);
+        }
+    }
+}
+
+impl Vhost {
+    fn set_policy(&mut self, image: PolicyImage) {
+        if let Some(policy) = image.policy() {
+            self.policies.insert(policy.name.to_string(), policy);
+            self.apply_policies();
+        }
+    }
+
+    /// Policies changed: exchanges get their alternates and queues their rules.
+    fn apply_policies(&mut self) {
+        let exchanges = self.topology.exchanges().map(|exchange| Arc::clone(&exchange.name));
+        let names: Vec<ExchangeName> = exchanges.collect();
+        for name in names {
+            self.apply_policy(&name);
+        }
+        for queue in self.queues.values() {
+            queue.set_rules(self.rules(queue));
+        }
+    }
+
+    /// Gives an exchange the alternate that policies say.
+    pub(super) fn apply_policy(&mut self, exchange: &str) {
+        let policy = Policy::effective(self.policies.values(), Target::Exchange, exchange);
+        let alternate = policy.and_then(|policy| policy.definition.get("alternate-exchange"));
+        let alternate = alternate.and_then(Value::as_str).map(ExchangeName::from);
+        self.topology.set_policy_alternate(exchange, alternate);
+    }
+}
+
+impl PolicyImage {
+    fn of(policy: &Policy) -> Self {
+        Self {
+            name: policy.name.to_string(),
+            pattern: policy.pattern.as_str().to_owned(),
+            apply_to: policy.apply_to.as_str().to_owned(),
+            priority: policy.priority,
+            definition: policy.definition.clone(),
+        }
+    }
+
+    /// `None` if it cannot be understood.
+    pub(super) fn policy(self) -> Option<Policy> {
+        Some(Policy {
+            name: self.name.into(),
+            pattern: Pattern::new(&self.pattern).ok()?,
+            apply_to: ApplyTo::parse(&self.apply_to)?,
+            priority: self.priority,
+            definition: self.definition,
+        })
+    }
+}
+
+impl PermissionImage {
+    fn of(permissions: &Permissions) -> Self {
+        let [configure, write, read] = permissions.patterns().map(str::to_owned);
+        Self { configure, write, read }
+    }
+
+    /// `None` if it cannot be understood.
+    pub(super) fn permissions(&self) -> Option<Permissions> {
+        Permissions::new(&self.configure, &self.write, &self.read).ok()
+    }
+}
+
+/// Exchanges that every virtual host has from its beginning.
+fn is_predeclared(name: &str) -> bool {
+    name.is_empty() || name.starts_with("amq.")
+}

@@ -1,0 +1,188 @@
+//! Consumers: turns, prefetch, what comes back, replies without a queue.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Wake, Waker};
+
+use super::rig::*;
+use crate::broker::{ConsumeRequest, PrefetchScope};
+use crate::queue::Outcome;
+use crate::value::{Arguments, Value};
+
+#[derive(Default)]
+struct Bell(AtomicUsize);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn a_consumer_is_woken_and_gets_no_more_than_its_prefetch() {
+    let rig = Rig::new();
+    let mut publisher = rig.channel();
+    rig.queue(&mut publisher, "q", &[]);
+    let mut channel = rig.channel();
+    rig.broker().qos(&mut channel, 2, PrefetchScope::Consumer);
+    let tag = rig.consume(&mut channel, "q", false);
+    let bell = Arc::new(Bell::default());
+    channel.connection().mailbox().register(&Waker::from(Arc::clone(&bell)));
+    for n in 0..5 {
+        rig.publish(&mut publisher, "q", &n.to_string());
+    }
+    assert_eq!(bell.0.load(Ordering::SeqCst), 0, "nothing is durable");
+    rig.sync();
+    assert_eq!(bell.0.load(Ordering::SeqCst), 1);
+    let first = rig.take(&channel);
+    assert_eq!(bodies(&first), ["0", "1"]);
+    assert_eq!((&first[0].tag, first[0].channel), (&tag, channel.key()));
+    assert!(rig.take(&channel).is_empty());
+    rig.broker().settle(&channel, &[first[0].held.unwrap()], Outcome::Ack);
+    assert_eq!(bodies(&rig.take(&channel)), ["2"]);
+}
+
+#[test]
+fn consumers_take_turns() {
+    let rig = Rig::new();
+    let mut publisher = rig.channel();
+    rig.queue(&mut publisher, "q", &[]);
+    let mut channels = [rig.channel(), rig.channel()];
+    for channel in &mut channels {
+        rig.consume(channel, "q", false);
+    }
+    for n in 0..6 {
+        rig.publish(&mut publisher, "q", &n.to_string());
+    }
+    rig.sync();
+    assert_eq!(bodies(&rig.take(&channels[0])), ["0", "2", "4"]);
+    assert_eq!(bodies(&rig.take(&channels[1])), ["1", "3", "5"]);
+}
+
+#[test]
+fn a_lost_channel_gives_back_what_it_held() {
+    let rig = Rig::new();
+    let mut publisher = rig.channel();
+    rig.queue(&mut publisher, "q", &[]);
+    let mut channel = rig.channel();
+    rig.consume(&mut channel, "q", false);
+    for body in ["a", "b"] {
+        rig.publish(&mut publisher, "q", body);
+    }
+    rig.sync();
+    assert_eq!(rig.broker().take(channel.connection(), 1).len(), 1, "the other is in the mailbox");
+    let connection = Arc::clone(channel.connection());
+    rig.broker().close_channel(channel);
+    rig.broker().disconnect(&connection);
+    let first = rig.get(&mut publisher, "q").unwrap();
+    assert!(first.redelivered);
+    assert_eq!([text(&first.body), rig.body(&mut publisher, "q")], ["a", "b"]);
+}
+
+#[test]
+fn a_mailbox_is_bounded_and_refilled() {
+    let rig = Rig::new();
+    let mut publisher = rig.channel();
+    rig.queue(&mut publisher, "q", &[]);
+    for n in 0..1000 {
+        rig.publish(&mut publisher, "q", &n.to_string());
+    }
+    rig.sync();
+    let mut channel = rig.channel();
+    rig.consume(&mut channel, "q", true);
+    assert_eq!(rig.ready(&mut publisher, "q"), 1000 - 256);
+    let mut all = Vec::new();
+    loop {
+        let some = rig.take(&channel);
+        if some.is_empty() {
+            break;
+        }
+        all.extend(bodies(&some));
+    }
+    assert_eq!(all, (0..1000).map(|n| n.to_string()).collect::<Vec<_>>());
+    rig.sync();
+    let rig = rig.restarted();
+    let mut channel = rig.channel();
+    assert_eq!(rig.ready(&mut channel, "q"), 0, "delivered without acknowledgement is settled");
+}
+
+#[test]
+fn a_nacked_message_returns_to_its_place() {
+    let rig = Rig::new();
+    let mut channel = rig.channel();
+    rig.queue(&mut channel, "q", &[]);
+    for body in ["a", "b"] {
+        rig.publish(&mut channel, "q", body);
+    }
+    rig.sync();
+    let got = rig.get(&mut channel, "q").unwrap();
+    rig.settle(&channel, &got, Outcome::Nack);
+    let again = rig.get(&mut channel, "q").unwrap();
+    assert_eq!((text(&again.body), again.redelivered), ("a".into(), true));
+}
+
+#[test]
+fn a_reply_reaches_the_asker_without_a_queue() {
+    let rig = Rig::new();
+    let (mut asker, mut server) = (rig.channel(), rig.channel());
+    rig.queue(&mut server, "rpc", &[]);
+    let arguments = Arguments::new();
+    let request = |no_ack| ConsumeRequest {
+        queue: "amq.rabbitmq.reply-to",
+        tag: "replies",
+        no_ack,
+        exclusive: false,
+        arguments: &arguments,
+    };
+    let refused = rig.broker().consume(&mut asker, request(false)).unwrap_err();
+    assert_eq!(refused.text(), "reply consumer cannot acknowledge");
+    rig.broker().consume(&mut asker, request(true)).unwrap();
+    let plain = persistent();
+    let properties = crate::broker::properties::Properties::parse(&plain).unwrap();
+    let asks = properties.with_reply_to("amq.rabbitmq.reply-to");
+    rig.publish_with(&mut asker, "", "rpc", "question", asks);
+    rig.sync();
+    let question = rig.get(&mut server, "rpc").unwrap();
+    let parsed = crate::broker::properties::Properties::parse(&question.properties).unwrap();
+    let address = parsed.reply_to().unwrap();
+    assert!(address.starts_with("amq.rabbitmq.reply-to."), "{address}");
+    assert!(rig.publish_with(&mut server, "", address, "answer", transient()).routed);
+    let replies = rig.take(&asker);
+    assert_eq!(bodies(&replies), ["answer"]);
+    assert_eq!(&*replies[0].tag, "replies");
+    rig.broker().close_channel(asker);
+    assert!(!rig.publish_with(&mut server, "", address, "too late", transient()).routed);
+}
+
+#[test]
+fn urgent_messages_come_first() {
+    let rig = Rig::new();
+    let mut channel = rig.channel();
+    rig.queue(&mut channel, "q", &[("x-max-priority", Value::I32(5))]);
+    let priority = |level| bytes::Bytes::copy_from_slice(&[0x18, 0, 2, level]);
+    rig.publish(&mut channel, "q", "none");
+    rig.publish_with(&mut channel, "", "q", "urgent", priority(5));
+    rig.publish_with(&mut channel, "", "q", "more than there is", priority(9));
+    rig.sync();
+    let all = [(); 3].map(|()| rig.body(&mut channel, "q"));
+    assert_eq!(all, ["urgent", "more than there is", "none"]);
+}
+
+#[test]
+fn copies_go_where_cc_and_bcc_say_and_bcc_stays_secret() {
+    let rig = Rig::new();
+    let mut channel = rig.channel();
+    for name in ["to", "copy", "blind"] {
+        rig.queue(&mut channel, name, &[]);
+    }
+    let list = |name: &str| Value::Array(vec![Value::text(name)]);
+    let copies = headers(&[("CC", list("copy")), ("BCC", list("blind"))]);
+    rig.publish_with(&mut channel, "", "to", "news", copies);
+    rig.sync();
+    for name in ["to", "copy", "blind"] {
+        let got = rig.get(&mut channel, name).unwrap();
+        let headers = headers_of(&got.properties);
+        assert!(headers.get("CC").is_some() && headers.get("BCC").is_none(), "{headers}");
+        assert_eq!(&*got.routing_key, "to");
+    }
+}

@@ -1,0 +1,8 @@
+//! Stories of the broker over a simulated disk.
+
+mod dead_letters;
+mod delivery;
+mod durability;
+mod lifetime;
+mod rig;
+mod rules;
