@@ -58,6 +58,7 @@ impl Server {
         let release = Arc::new(Release::default());
         let engine = open_engine(&config, &release)?;
         let roles = Roles::start(&engine)?;
+        release.publish(engine.durable(), &[]); // what was recovered
         let shutdown = Shutdown::default();
         let startup = Startup {
             data: config.data.clone(),

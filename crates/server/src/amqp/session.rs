@@ -286,6 +286,10 @@ impl Session {
         {
             return self.hold_for(number, event, lsn);
         }
+        if handlers::drains(&event) && self.is_consuming() {
+            return self.hold(number, event, Wait::Until(self.now + LOG_RETRY));
+        }
+        let Some(channel) = self.channels.get_mut(&number) else { return };
         let mut call = Call { broker, wire: &mut self.wire, channel };
         match handlers::handle(&mut call, &event) {
             Ok(Answer::Nothing) => {}
@@ -294,6 +298,10 @@ impl Session {
             }
             Ok(Answer::After(lsn, method)) => {
                 channel.wait = Some(Wait::Reply(lsn, method));
+            }
+            Ok(Answer::Drained(method)) => {
+                while self.pull_some() {}
+                self.wire.machine.send(number, method, &mut self.wire.out);
             }
             Ok(Answer::Close) => return self.close_channel(number),
             Err(Trouble::Fault(fault)) => return self.fail(&fault),
@@ -389,21 +397,26 @@ impl Session {
         if self.is_consuming() {
             return false;
         }
-        let Some(link) = &self.link else { return false };
-        while self.wire.out.remaining() < PULL_BYTES {
-            let parcels = self.context.broker().take(link, PULL_PARCELS);
-            if parcels.is_empty() {
+        while self.has_room() {
+            if !self.pull_some() {
                 return false;
-            }
-            for parcel in parcels {
-                let number = self.numbers.get(&parcel.channel());
-                let Some(channel) = number.and_then(|number| self.channels.get_mut(number)) else {
-                    continue;
-                };
-                hand_out(&mut self.wire, channel, parcel);
             }
         }
         true
+    }
+
+    /// Takes some deliveries; `false` if there were none.
+    fn pull_some(&mut self) -> bool {
+        let Some(link) = &self.link else { return false };
+        let parcels = self.context.broker().take(link, PULL_PARCELS);
+        let any = !parcels.is_empty();
+        for parcel in parcels {
+            let number = self.numbers.get(&parcel.channel());
+            if let Some(channel) = number.and_then(|number| self.channels.get_mut(number)) {
+                hand_out(&mut self.wire, channel, parcel);
+            }
+        }
+        any
     }
 
     /// Whether there is room for deliveries.

@@ -163,14 +163,14 @@ pub(super) fn consume(call: &mut Call<'_>, consume: &BasicConsume) -> Handled {
     Ok(reply(consume.no_wait, lsn, done))
 }
 
-/// `basic.cancel`
+/// `basic.cancel`: what is in the mailbox already is delivered before the reply.
 pub(super) fn cancel(call: &mut Call<'_>, cancel: &BasicCancel) -> Handled {
     call.broker.cancel(&mut call.channel.link, &text(&cancel.consumer_tag));
     if cancel.no_wait {
         return Ok(Answer::Nothing);
     }
     let done = BasicCancelOk { consumer_tag: cancel.consumer_tag.clone() };
-    Ok(Answer::Now(done.into()))
+    Ok(Answer::Drained(done.into()))
 }
 
 /// `basic.qos`

@@ -34,6 +34,8 @@ pub(super) enum Answer {
     Now(Method),
     /// This, once the log is visible past this place.
     After(Lsn, Method),
+    /// This, once the mailbox is empty.
+    Drained(Method),
     /// `channel.close-ok`, and the channel is given back.
     Close,
 }
@@ -112,6 +114,11 @@ pub(super) const fn may_overtake(event: &Event) -> bool {
                 ..
             }
     )
+}
+
+/// Whether deliveries that are under way are written before its reply.
+pub(super) const fn drains(event: &Event) -> bool {
+    matches!(event, Event::Method { method: Method::BasicCancel(_), .. })
 }
 
 impl Call<'_> {
