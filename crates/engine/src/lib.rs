@@ -21,11 +21,12 @@ mod waiters;
 
 pub use ottla_store::batch;
 pub use ottla_store::codec;
-pub use ottla_store::disk::FileDisk;
+pub use ottla_store::disk::{FileDisk, LookDisk};
+pub use ottla_store::inspect;
 pub use ottla_store::records;
 pub use ottla_store::{
-    Batches, Durability, DurableObserver, Fatal, Lsn, Offset, OpenError, ReadError, Refused,
-    StreamId,
+    Batches, Durability, DurableObserver, Fatal, FileError, Lsn, Offset, OpenError, ReadError,
+    Refused, StreamId,
 };
 
 pub use self::chance::base64_id;

@@ -70,6 +70,11 @@ impl Admission {
         }
     }
 
+    /// Bytes that new data may still take.
+    pub(crate) fn room(&self) -> u64 {
+        self.grow.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn unsynced(&self) -> usize {
         self.unsynced.load(Ordering::Relaxed)
     }

@@ -156,6 +156,12 @@ impl FileWriter {
         self.write(bytes, position)
     }
 
+    /// Syncs what was pushed so far. After an error the file is to be abandoned.
+    pub(crate) fn sync(&mut self) -> Result<(), FileError> {
+        self.flush()?;
+        self.file.sync().map_err(|e| FileError::io("syncing", &self.path, e))
+    }
+
     /// Everything pushed is durable when this returns, in a file that is then closed (rule 6); its
     /// name is durable only once its directory is synced. Returns its length.
     pub(crate) fn finish(mut self) -> Result<u64, FileError> {

@@ -58,7 +58,7 @@ impl Core {
     }
 
     /// A damaged segment quarantines its partition alone.
-    fn unreadable(&self, id: StreamId, error: FileError) -> ReadError {
+    pub(crate) fn unreadable(&self, id: StreamId, error: FileError) -> ReadError {
         match error {
             FileError::Io { doing, path, source } => {
                 ReadError::Io { doing: format!("{doing} {path}"), source }

@@ -15,6 +15,8 @@ pub(crate) struct PartitionMeta {
     pub(crate) changed: Lsn,
     pub(crate) damaged: Option<String>,
     pub(crate) segments: Vec<SegmentMeta>,
+    /// Below this everything was compacted.
+    pub(crate) cleaned: Offset,
 }
 
 /// The store's own state. Everything below `floor` is in the files it names.
@@ -128,6 +130,7 @@ impl Writer {
     fn partition(&mut self, partition: &PartitionMeta) {
         self.offset(partition.start);
         self.offset(partition.retired_end);
+        self.offset(partition.cleaned);
         self.u64(partition.changed.0);
         self.text(partition.damaged.as_deref().unwrap_or_default());
         self.u64(partition.segments.len() as u64);
@@ -175,6 +178,7 @@ impl Reader<'_> {
         let mut partition = PartitionMeta {
             start: Offset(self.i64()?),
             retired_end: Offset(self.i64()?),
+            cleaned: Offset(self.i64()?),
             changed: Lsn(self.u64()?),
             damaged: Some(self.text()?).filter(|what| !what.is_empty()),
             segments: Vec::new(),
@@ -205,6 +209,7 @@ mod tests {
             changed: Lsn(55),
             damaged: Some("a bad sector".into()),
             segments: vec![segment],
+            cleaned: Offset(3),
         };
         Manifest {
             number: 4,

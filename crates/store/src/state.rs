@@ -15,6 +15,11 @@ pub trait State {
     fn snapshot(&self, sink: &mut dyn FnMut(&[u8], Lsn, &[u8]));
     /// Whether `queue` still holds the message at `message`.
     fn holds(&self, queue: StreamId, message: Lsn) -> bool;
+    /// Bytes after which a segment of `partition` is closed; `None` is the store's own
+    /// [`segment_bytes`](crate::Options::segment_bytes).
+    fn segment_bytes(&self, _partition: StreamId) -> Option<u64> {
+        None
+    }
 }
 
 /// Receives what recovery finds: first every object of the snapshot, then every frame above it.

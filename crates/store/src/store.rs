@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::admission::Reservation;
+use crate::compacting::{CompactTask, Compaction};
 use crate::core::Core;
 use crate::disk::Disk;
 use crate::frame::{Appended, Frame, StreamKind};
@@ -17,7 +18,7 @@ use crate::reading::{Batches, Depth, ReadLimit};
 use crate::recovery;
 use crate::segment::SegmentMeta;
 use crate::state::{Damage, DurableObserver, Purpose, Replay, State};
-use crate::streams::Stream;
+use crate::streams::{Retain, Stream};
 use crate::wal::layout::ITEM_HEADER_BYTES;
 use crate::{Fatal, Lsn, Offset, OpenError, ReadError, Refused, StreamId};
 
@@ -192,6 +193,30 @@ impl Store {
         partition.map(|partition| Arc::clone(&partition.lock().segments)).unwrap_or_default()
     }
 
+    /// Up to where records have to go for `retain` to hold: append a `Trim` to this offset. `None` if
+    /// nothing has to. What is not durable is left alone.
+    pub fn expired(&self, partition: StreamId, retain: &Retain) -> Option<Offset> {
+        let durable = self.core.durable();
+        let partition = self.core.streams.partition(partition)?;
+        let state = partition.lock();
+        state.expired(durable, retain)
+    }
+
+    /// The largest timestamp of the newest data of a partition, in ms; `None` if it has none.
+    pub fn newest_timestamp(&self, partition: StreamId) -> Option<i64> {
+        let partition = self.core.streams.partition(partition)?;
+        let state = partition.lock();
+        let young = state.young.last().map(|batch| batch.max_timestamp);
+        young.or_else(|| state.segments.last().map(|file| file.max_timestamp)).filter(|ms| *ms >= 0)
+    }
+
+    /// Whether the log holds so much more than its window that the keeper role should not rest
+    /// between its pieces.
+    pub fn is_behind(&self) -> bool {
+        let unretired = self.core.wal.staging.end().saturating_sub(self.floor().0);
+        unretired > self.core.options.wal_window_bytes + self.core.options.wal_window_bytes / 4
+    }
+
     /// The body of a message.
     pub fn message(&self, message: Lsn) -> Result<Bytes, ReadError> {
         self.core.message(message)
@@ -249,6 +274,18 @@ impl Store {
     /// Whether `stop` was called. The log role ends once this holds and `commit` finds nothing.
     pub fn is_stopping(&self) -> bool {
         self.core.wal.staging.is_stopping()
+    }
+
+    /// Compacts a partition: of what is in closed segments, below `task.below` and known to every
+    /// kept snapshot, only the last record of each key stays (research/kafka.md 2.8). `None` if that
+    /// is not worth it now. Takes as long as it takes to read the segments twice, in pieces; not to
+    /// be called for one partition twice at a time.
+    pub fn compact(
+        &self,
+        partition: StreamId,
+        task: &CompactTask<'_>,
+    ) -> Result<Option<Compaction>, ReadError> {
+        self.core.compact(partition, self.keeper.flushed(partition), task)
     }
 
     /// One bounded piece of retiring, snapshotting, recycling, removing. `Ok(false)`: nothing to do.

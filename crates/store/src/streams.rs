@@ -23,6 +23,8 @@ pub(crate) struct PartitionState {
     pub(crate) young: Young,
     pub(crate) retired_end: Offset,
     pub(crate) segments: Arc<Vec<SegmentMeta>>,
+    /// Below this everything was compacted.
+    pub(crate) cleaned: Offset,
     /// Why it is quarantined.
     pub(crate) damaged: Option<String>,
 }
@@ -41,6 +43,7 @@ impl PartitionState {
         }
         self.start = start;
         self.end = self.end.max(start);
+        self.young.trim(start);
         let (dropped, kept): (Vec<_>, Vec<_>) =
             self.segments.iter().cloned().partition(|segment| segment.next <= start);
         if !dropped.is_empty() {
@@ -48,6 +51,61 @@ impl PartitionState {
         }
         dropped
     }
+
+    /// Puts `new` in the place of the segments numbered `old`; `false` if they are not all there.
+    pub(crate) fn replace(&mut self, old: &[u64], new: &SegmentMeta) -> bool {
+        let is_old = |segment: &&SegmentMeta| old.contains(&segment.file);
+        let count = self.segments.iter().filter(is_old).count();
+        if count == 0 || count != old.len() {
+            return false;
+        }
+        let mut segments = Vec::with_capacity(self.segments.len() + 1 - count);
+        for segment in self.segments.iter() {
+            if Some(&segment.file) == old.first() {
+                segments.push(new.clone());
+            }
+            if !old.contains(&segment.file) {
+                segments.push(segment.clone());
+            }
+        }
+        self.segments = Arc::new(segments);
+        self.cleaned = self.cleaned.max(new.next);
+        true
+    }
+
+    /// Where the partition has to be trimmed for `retain` to hold, durable data only: segments go
+    /// whole, young data batch by batch.
+    pub(crate) fn expired(&self, durable: Lsn, retain: &Retain) -> Option<Offset> {
+        let old = self.segments.iter().map(|file| (file.next, file.bytes, file.max_timestamp));
+        let young = self.young.below(durable);
+        let young = young.map(|batch| (batch.next, u64::from(batch.bytes), batch.max_timestamp));
+        let size = self.segments.iter().map(|file| file.bytes).sum::<u64>() + self.young.bytes();
+        let mut excess = retain.bytes_max.map_or(0, |max| size.saturating_sub(max));
+        let mut cut = None;
+        for (next, bytes, max_timestamp) in old.chain(young) {
+            if bytes == 0 {
+                continue; // compaction left nothing in it
+            }
+            let is_old = max_timestamp >= 0
+                && retain.newer_than_ms.is_some_and(|limit| max_timestamp < limit);
+            if !is_old && excess < bytes {
+                break;
+            }
+            excess = excess.saturating_sub(bytes);
+            cut = Some(next);
+        }
+        cut.filter(|cut| *cut > self.start)
+    }
+}
+
+/// What retention keeps of a partition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retain {
+    /// Data whose largest timestamp is below this (ms since 1970) goes; `None` is none by age. Data
+    /// without a timestamp stays.
+    pub newer_than_ms: Option<i64>,
+    /// The oldest goes as long as this many bytes are left; `None` is none by size.
+    pub bytes_max: Option<u64>,
 }
 
 /// A partition behind its lock.

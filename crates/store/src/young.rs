@@ -64,6 +64,14 @@ impl Young {
         self.batches.range(first..)
     }
 
+    /// Forgets the batches that end at or below `start`: they were trimmed.
+    pub(crate) fn trim(&mut self, start: Offset) {
+        let count = self.batches.partition_point(|batch| batch.next <= start);
+        for batch in self.batches.drain(..count) {
+            self.bytes -= u64::from(batch.bytes);
+        }
+    }
+
     /// Forgets the batches below `lsn`: they have a second home.
     pub(crate) fn retire(&mut self, lsn: Lsn) -> usize {
         let count = self.batches.partition_point(|batch| batch.lsn < lsn);

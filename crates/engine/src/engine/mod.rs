@@ -4,10 +4,12 @@
 //! in ascending stream id; the store's own come inside. None is held while waiting for the disk.
 
 mod amqp;
+mod compaction;
 mod groups;
 mod lookup;
 mod open;
 mod producing;
+mod retention;
 mod topics;
 mod txns;
 
@@ -41,6 +43,8 @@ pub struct Engine {
     catalog: RwLock<Catalog>,
     chance: Mutex<Chance>,
     producer_ids: producing::ProducerIds,
+    retention: retention::Retention,
+    cleaner: compaction::Cleaner,
     broker: Broker,
     groups: groups::Groups,
     txns: txns::Txns,
@@ -92,10 +96,14 @@ impl Engine {
         }
     }
 
-    /// The keeper role: retires, takes snapshots, recycles, until [`stop`](Self::stop).
+    /// The keeper role: retires, takes snapshots, recycles, compacts, until [`stop`](Self::stop).
     pub fn run_keeper(&self) -> Result<(), Fatal> {
         while !self.stopping.load(Ordering::Acquire) {
-            if !self.store.keep(self)? {
+            if self.store.keep(self)? {
+                if !self.store.is_behind() {
+                    std::thread::park_timeout(KEEPER_REST);
+                }
+            } else if !self.compact_next()? {
                 std::thread::park_timeout(KEEPER_IDLE);
             }
         }
@@ -125,6 +133,7 @@ impl Engine {
         self.sweep_groups(now);
         self.tick_txns(now);
         self.broker.tick();
+        self.retain(now);
     }
 
     /// Everything below this place is durable.
@@ -138,3 +147,5 @@ impl Engine {
 const LOG_IDLE: Duration = Duration::from_millis(1);
 /// How long the keeper waits when there is nothing to do.
 const KEEPER_IDLE: Duration = Duration::from_millis(20);
+/// How long the keeper leaves the disk to commits between two pieces of work.
+const KEEPER_REST: Duration = Duration::from_millis(1);

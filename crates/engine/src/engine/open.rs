@@ -82,6 +82,8 @@ impl Engine {
             catalog: RwLock::new(recovery.catalog),
             producer_ids: ProducerIds::from(recovery.producer_ids),
             broker,
+            retention: super::retention::Retention::default(),
+            cleaner: super::compaction::Cleaner::default(),
             stopping: AtomicBool::new(false),
         };
         engine.name_cluster();
@@ -278,5 +280,11 @@ impl State for Engine {
 
     fn holds(&self, queue: StreamId, message: Lsn) -> bool {
         self.broker.holds(queue, message)
+    }
+
+    fn segment_bytes(&self, partition: StreamId) -> Option<u64> {
+        let catalog = self.catalog();
+        let topic = catalog.partition(partition)?.topic();
+        Some(catalog.topic_by_id(topic)?.config().segment_bytes)
     }
 }

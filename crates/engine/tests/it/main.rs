@@ -1,7 +1,9 @@
 //! Stories of the engine over a simulated disk: what a client was told survives a power cut.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod compaction;
 mod groups;
+mod retention;
 mod rig;
 mod topics;
 mod txns;

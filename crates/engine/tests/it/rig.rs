@@ -23,7 +23,11 @@ pub(crate) struct Rig {
 
 /// A clock that moves when it is told to.
 #[derive(Debug, Default)]
-pub(crate) struct TestClock(AtomicU64);
+pub(crate) struct TestClock {
+    ms: AtomicU64,
+    /// How far the wall clock has jumped besides.
+    jumped_ms: AtomicU64,
+}
 
 /// The partitions that the log said got durable batches.
 #[derive(Debug, Default)]
@@ -39,8 +43,9 @@ impl DurableObserver for Observer {
 
 impl Clock for TestClock {
     fn now(&self) -> Now {
-        let ms = self.0.load(Ordering::Relaxed);
-        let wall = Wall(1_700_000_000_000 + i64::try_from(ms).unwrap());
+        let ms = self.ms.load(Ordering::Relaxed);
+        let since = ms + self.jumped_ms.load(Ordering::Relaxed);
+        let wall = Wall(1_700_000_000_000 + i64::try_from(since).unwrap());
         Now { monotonic: Monotonic(ms), wall }
     }
 }
@@ -62,6 +67,22 @@ impl Rig {
         let rig = Self { disk, clock, engine, woken, starts };
         rig.sync();
         rig
+    }
+
+    /// Moves both clocks, and nothing else.
+    pub(crate) fn elapse(&self, ms: u64) {
+        self.clock.ms.fetch_add(ms, Ordering::Relaxed);
+    }
+
+    /// Sets the wall clock forwards.
+    pub(crate) fn jump(&self, ms: u64) {
+        self.clock.jumped_ms.fetch_add(ms, Ordering::Relaxed);
+    }
+
+    /// The files under a directory of the disk.
+    pub(crate) fn files(&self, prefix: &str) -> Vec<String> {
+        let files = self.disk.files().into_iter().map(|(path, _)| path);
+        files.filter(|path| path.starts_with(prefix)).collect()
     }
 
     /// Syncs everything that was appended.
@@ -87,7 +108,7 @@ impl Rig {
 
     /// Time passes, and the timers run.
     pub(crate) fn pass(&self, ms: u64) {
-        self.clock.0.fetch_add(ms, Ordering::Relaxed);
+        self.clock.ms.fetch_add(ms, Ordering::Relaxed);
         self.engine.tick();
         self.sync();
     }
@@ -167,6 +188,17 @@ pub(crate) fn transactional(values: &[&str], who: Identity, sequence: i32) -> Pr
         builder.push(&RecordDraft { timestamp_ms, key: None, value, headers: &[] });
     }
     check(builder.build())
+}
+
+/// A checked batch whose records have this timestamp and the key `key`.
+pub(crate) fn batch_at(values: &[&str], timestamp_ms: i64) -> PreparedBatch {
+    let mut builder = BatchBuilder::new(Codec::None);
+    for value in values {
+        let (key, value) = (Some(b"key".as_slice()), Some(value.as_bytes()));
+        builder.push(&RecordDraft { timestamp_ms, key, value, headers: &[] });
+    }
+    let bytes = builder.build().to_bytes(Offset::ZERO);
+    PreparedBatch::check(bytes, &BatchRules::default(), timestamp_ms).unwrap()
 }
 
 fn build(values: &[&str], producer: Option<(i64, i32)>) -> PreparedBatch {

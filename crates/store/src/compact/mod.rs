@@ -42,6 +42,33 @@ pub struct CompactRules<'a> {
     pub from_start: bool,
     /// Bytes the map of keys may take; more passes are made where it does not suffice.
     pub map_bytes_max: usize,
+    /// Called after every mebibyte; `false` ends the compaction with an error of kind `Interrupted`.
+    pub between: &'a dyn Fn() -> bool,
+}
+
+/// Counts bytes up to the next call of [`CompactRules::between`].
+#[derive(Debug, Default)]
+struct Pace {
+    bytes: usize,
+}
+
+impl Pace {
+    /// Whether a piece is complete; then the caller has to [`rest`](Self::rest).
+    fn is_due(&mut self, bytes: usize) -> bool {
+        self.bytes += bytes;
+        let due = self.bytes >= PIECE_BYTES;
+        if due {
+            self.bytes = 0;
+        }
+        due
+    }
+
+    fn rest(rules: &CompactRules<'_>, path: &str) -> Result<(), FileError> {
+        if (rules.between)() {
+            return Ok(());
+        }
+        Err(FileError::io("compacting", path, std::io::ErrorKind::Interrupted.into()))
+    }
 }
 
 /// What came out.
@@ -83,10 +110,15 @@ pub fn compact(
         ordinal: 0,
         records_after: 0,
     };
+    let mut pace = Pace::default();
     for input in inputs {
         let mut scan = Scan::open(disk, &input.path, &input.meta)?;
         while let Some(found) = scan.next_batch()? {
             run.batch(&found, &input.path)?;
+            if pace.is_due(found.batch.len()) {
+                run.writer.sync()?; // so that little is left for the last one
+                Pace::rest(rules, path)?;
+            }
         }
     }
     let mut meta = run.writer.finish()?;
@@ -187,6 +219,9 @@ impl std::fmt::Debug for CompactRules<'_> {
             .finish_non_exhaustive()
     }
 }
+
+/// Bytes between two calls of `between`.
+const PIECE_BYTES: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests;

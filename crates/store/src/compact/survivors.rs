@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use sha2::{Digest, Sha256};
 
-use super::{CompactInput, CompactRules, damaged, open};
+use super::{CompactInput, CompactRules, Pace, damaged, open};
 use crate::disk::Disk;
 use crate::files::FileError;
 use crate::segment::Scan;
@@ -70,6 +70,7 @@ impl Survivors {
     ) -> Result<bool, FileError> {
         let mut last: HashMap<KeyDigest, u64> = HashMap::new();
         let mut ordinal = 0;
+        let mut pace = Pace::default();
         for input in inputs {
             let mut scan = Scan::open(disk, &input.path, &input.meta)?;
             while let Some(found) = scan.next_batch()? {
@@ -85,6 +86,9 @@ impl Survivors {
                 }
                 if last.len() > entries_max {
                     return Ok(false);
+                }
+                if pace.is_due(found.batch.len()) {
+                    Pace::rest(rules, &input.path)?;
                 }
             }
         }

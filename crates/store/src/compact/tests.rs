@@ -21,6 +21,7 @@ fn rules() -> CompactRules<'static> {
         last_of_producer: &NO_PRODUCER,
         from_start: true,
         map_bytes_max: 1 << 20,
+        between: &|| true,
     }
 }
 

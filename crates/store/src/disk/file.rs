@@ -103,8 +103,8 @@ impl Disk for FileDisk {
 }
 
 #[derive(Debug)]
-struct RealFile {
-    file: File,
+pub(super) struct RealFile {
+    pub(super) file: File,
 }
 
 impl DiskFile for RealFile {
@@ -155,7 +155,7 @@ impl DiskFile for RealFile {
     }
 }
 
-const LOCK_NAME: &str = "LOCK";
+pub(super) const LOCK_NAME: &str = "LOCK";
 /// Parts the kernel takes in one call.
 const IOV_MAX: usize = 1024;
 

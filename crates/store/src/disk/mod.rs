@@ -7,12 +7,14 @@
 //! what is not yet durable may persist in any order, in part, torn at 512 bytes, or not at all.
 
 mod file;
+mod look;
 
 use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
 
 pub use file::FileDisk;
+pub use look::LookDisk;
 
 /// A directory tree that belongs to one store.
 pub trait Disk: Debug + Send + Sync {

@@ -1,5 +1,8 @@
-//! What a segment, an old log or a snapshot holds, as values to print, and whether it is whole.
+//! What the log, a segment, an old log or a snapshot holds, as values to print, and whether it is whole.
 //! Read-only; for `ottla inspect` and `ottla verify`.
+
+mod directory;
+mod wal;
 
 use crate::batch::BatchHeader;
 use crate::disk::Disk;
@@ -9,6 +12,9 @@ use crate::records::Records;
 use crate::segment::{Scan, SegmentMeta};
 use crate::snapshot::{Snapshot, SnapshotHeader};
 use crate::{Lsn, Offset};
+
+pub use directory::{Contents, DirectoryReport, NamedOldLog, NamedSegment, contents, directory};
+pub use wal::{WalEvent, WalFile, WalGroup, WalItem, WalSummary, wal, wal_file};
 
 /// Damage in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]

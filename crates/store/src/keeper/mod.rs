@@ -8,7 +8,7 @@ mod retire;
 mod snapshots;
 mod sweep;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
@@ -17,8 +17,9 @@ use crate::core::Core;
 use crate::files::FileError;
 use crate::options::PlantedBug;
 use crate::state::State;
-use crate::{Fatal, OpenError};
+use crate::{Fatal, Offset, OpenError, StreamId};
 
+use retire::Retiring;
 pub(crate) use snapshots::{SNAPSHOT_DIR, Snapshots, load_snapshots};
 pub(crate) use sweep::sweep;
 
@@ -30,10 +31,14 @@ pub(crate) struct KeptSnapshot {
     pub(crate) bytes: u64,
 }
 
+/// Up to where each partition was in segments when a snapshot was taken.
+type Flushed = HashMap<StreamId, Offset>;
+
 /// A snapshot that is whole but waits for the log to be durable up to `end`.
 #[derive(Debug)]
 struct Pending {
     kept: KeptSnapshot,
+    flushed: Flushed,
     end: u64,
 }
 
@@ -41,7 +46,11 @@ struct Pending {
 struct House {
     /// Good snapshots, oldest first; at most two.
     kept: VecDeque<KeptSnapshot>,
+    /// For each of these.
+    flushed: VecDeque<Flushed>,
     pending: Option<Pending>,
+    /// The stride being retired.
+    retiring: Option<Retiring>,
     /// The chain value of the last group below the floor.
     floor_chain: u32,
     /// The old log to look at next for dead messages.
@@ -58,9 +67,14 @@ pub(crate) struct Keeper {
 
 impl Keeper {
     pub(crate) fn new(snapshots: &Snapshots) -> Self {
+        let manifests: Vec<_> =
+            std::iter::once(&snapshots.manifest).chain(&snapshots.older).collect();
+        let manifests = manifests.into_iter().take(snapshots.kept.len());
         let house = House {
             kept: snapshots.kept.iter().copied().collect(),
+            flushed: manifests.rev().map(snapshots::flushed_of).collect(),
             pending: None,
+            retiring: None,
             floor_chain: snapshots.manifest.floor_chain,
             old_log_turn: 0,
             old_logs_seen: 0,
@@ -73,6 +87,17 @@ impl Keeper {
         let house = self.house.lock().unwrap_or_else(PoisonError::into_inner);
         measure(core, &house)
             .map_err(|source| OpenError::Io { doing: "measure the disk".into(), source })
+    }
+
+    /// Up to where `partition` is in segments in every snapshot a start may begin from.
+    pub(crate) fn flushed(&self, partition: StreamId) -> Offset {
+        let house = self.house.lock().unwrap_or_else(PoisonError::into_inner);
+        match house.flushed.front() {
+            Some(oldest) if house.kept.len() >= GENERATIONS => {
+                oldest.get(&partition).copied().unwrap_or_default()
+            }
+            _ => Offset::ZERO,
+        }
     }
 
     /// One piece of work; `Ok(false)` if there is none.

@@ -1,7 +1,9 @@
-//! Retirement: every fact of the oldest stride that is still wanted gets its second home.
+//! Retirement: every fact of the oldest stride that is still wanted gets its second home, a bounded
+//! piece at a time, so that no commit waits behind a whole stride.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -18,62 +20,148 @@ use crate::wal::scan::{ScannedGroup, ScannedItem, read_group};
 use crate::wal::segments::WalSegment;
 use crate::{Fatal, Lsn, Offset, StreamId};
 
-/// What of a stride is still wanted.
-#[derive(Default)]
+/// What of a stride is still wanted and has no second home yet.
+#[derive(Debug, Default)]
 struct Stride {
-    batches: BTreeMap<StreamId, Vec<ScannedItem>>,
+    batches: BTreeMap<StreamId, VecDeque<ScannedItem>>,
     /// By queue, then by place.
     messages: BTreeMap<(StreamId, u64), ScannedItem>,
     entries: u64,
 }
 
+/// A stride on its way out of the log. Dropped half-way, what it wrote does not count: the next
+/// attempt begins at the floor again and leaves out what the partitions already have.
+#[derive(Debug)]
+pub(super) struct Retiring {
+    segment: Arc<WalSegment>,
+    next: Arc<WalSegment>,
+    from: u64,
+    /// How far it was read, and the chain value there.
+    at: u64,
+    chain: u32,
+    stage: Stage,
+    stride: Stride,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Scan,
+    Messages(Draft),
+    Batches,
+}
+
+/// The old log being written.
+#[derive(Debug, Default)]
+struct Draft {
+    open: Option<(u64, OldLogWriter)>,
+    /// The last message in it.
+    last: Option<(StreamId, u64)>,
+    failures: usize,
+}
+
+/// What a step of the keeper may still do.
+struct Budget(u64);
+
+impl Budget {
+    fn spend(&mut self, bytes: u64) {
+        self.0 = self.0.saturating_sub(bytes);
+    }
+
+    const fn is_spent(&self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// How far a stage came.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// The budget is spent.
+    More,
+    Done,
+    /// It failed twice: the stride stays in the WAL.
+    GivenUp,
+}
+
 impl House {
-    /// Retires the oldest stride if the WAL is above its window.
+    /// Does a piece of retiring the oldest stride if the WAL is above its window.
     pub(super) fn retire(&mut self, core: &Core, state: &dyn State) -> Result<bool, Fatal> {
-        let Some((segment, next)) = due(core) else { return Ok(false) };
-        let (stride, chain) = self.scan(core, state, &segment, &next)?;
-        let (from, to) = (core.floor.load(Ordering::Acquire), segment.end());
-        if !stride.messages.is_empty()
-            && core.old_logs.find(from).is_none()
-            && !write_old_log(core, &stride, from, to)?
-        {
-            return Ok(false);
+        let begun = self.retiring.take().or_else(|| Retiring::begin(core, self.floor_chain));
+        let Some(mut retiring) = begun else { return Ok(false) };
+        match retiring.advance(core, state)? {
+            Progress::GivenUp => return Ok(false),
+            Progress::More => self.retiring = Some(retiring),
+            Progress::Done => {
+                core.young_entries.update(Ordering::Relaxed, Ordering::Relaxed, |n| {
+                    n.saturating_sub(retiring.stride.entries)
+                });
+                self.floor_chain = retiring.chain;
+                core.floor.store(retiring.segment.end(), Ordering::Release);
+            }
         }
-        for (id, batches) in &stride.batches {
-            retire_partition(core, *id, batches, Lsn(to))?;
-        }
-        core.young_entries
-            .update(Ordering::Relaxed, Ordering::Relaxed, |n| n.saturating_sub(stride.entries));
-        self.floor_chain = chain;
-        core.floor.store(to, Ordering::Release);
         Ok(true)
+    }
+}
+
+impl Retiring {
+    fn begin(core: &Core, chain: u32) -> Option<Self> {
+        let (segment, next) = due(core)?;
+        let from = core.floor.load(Ordering::Acquire);
+        let (stage, stride) = (Stage::Scan, Stride::default());
+        Some(Self { segment, next, from, at: from, chain, stage, stride })
+    }
+
+    fn advance(&mut self, core: &Core, state: &dyn State) -> Result<Progress, Fatal> {
+        let mut budget = Budget(STEP_BYTES);
+        loop {
+            let progress = match &mut self.stage {
+                Stage::Scan => self.scan(core, state, &mut budget)?,
+                Stage::Messages(draft) => {
+                    let range = (self.from, self.segment.end());
+                    draft.write(core, &self.stride, range, &mut budget)?
+                }
+                Stage::Batches => return self.stride.write(core, state, &mut budget),
+            };
+            match progress {
+                Progress::Done => self.next_stage(core),
+                unfinished => return Ok(unfinished),
+            }
+        }
+    }
+
+    fn next_stage(&mut self, core: &Core) {
+        let wants_old_log = matches!(self.stage, Stage::Scan)
+            && !self.stride.messages.is_empty()
+            && core.old_logs.find(self.from).is_none();
+        self.stage = if wants_old_log { Stage::Messages(Draft::default()) } else { Stage::Batches };
     }
 
     /// Reads the stride and keeps what is wanted. Liveness is asked of the present state, durable or
     /// not: the snapshot that does without the dead is named only when that state is durable.
     fn scan(
-        &self,
+        &mut self,
         core: &Core,
         state: &dyn State,
-        segment: &Arc<WalSegment>,
-        next: &Arc<WalSegment>,
-    ) -> Result<(Stride, u32), Fatal> {
-        let io = |source| Fatal { doing: format!("read {}", segment.path()), source };
-        let mut stride = Stride::default();
-        let mut chain = self.floor_chain;
-        let mut at = core.floor.load(Ordering::Acquire);
-        while let Some(group) = read_group(segment, at, chain).map_err(io)? {
-            at = group.end();
-            chain = group.chain;
-            stride.take(core, state, &group);
+        budget: &mut Budget,
+    ) -> Result<Progress, Fatal> {
+        let io = |source| Fatal { doing: format!("read {}", self.segment.path()), source };
+        while let Some(group) = read_group(&self.segment, self.at, self.chain).map_err(io)? {
+            budget.spend((group.end() - group.base()) / READS_ARE_CHEAPER);
+            self.at = group.end();
+            self.chain = group.chain;
+            self.stride.take(core, state, &group);
+            if budget.is_spent() {
+                return Ok(Progress::More);
+            }
         }
         // The chain must lead on to the next segment, or part of this one became unreadable.
-        if at != segment.end() && read_group(next, next.header.start, chain).map_err(io)?.is_none()
+        let next = &self.next;
+        if self.at != self.segment.end()
+            && read_group(next, next.header.start, self.chain).map_err(io)?.is_none()
         {
-            let source = io::Error::other(format!("the log breaks off at {}", Lsn(at)));
+            let source = io::Error::other(format!("the log breaks off at {}", Lsn(self.at)));
             return Err(io(source));
         }
-        Ok((stride, chain))
+        Ok(Progress::Done)
     }
 }
 
@@ -100,7 +188,7 @@ impl Stride {
                 Kind::Batch => {
                     self.entries += 1;
                     if core.streams.partition(id).is_some() {
-                        self.batches.entry(id).or_default().push(item);
+                        self.batches.entry(id).or_default().push_back(item);
                     }
                 }
                 Kind::Message => {
@@ -116,71 +204,133 @@ impl Stride {
             }
         }
     }
-}
 
-/// `false` if it failed twice: the stride stays in the WAL.
-fn write_old_log(core: &Core, stride: &Stride, from: u64, to: u64) -> Result<bool, Fatal> {
-    for _ in 0..ATTEMPTS {
-        let file = core.next_file.fetch_add(1, Ordering::Relaxed);
-        match try_old_log(core, stride, file, from) {
-            Ok((messages, bytes)) => {
-                core.old_logs.insert(OldLogMeta { file, from, to, bytes, messages });
-                return Ok(true);
+    /// Gives batches to their partitions, as many as the budget allows.
+    fn write(
+        &mut self,
+        core: &Core,
+        state: &dyn State,
+        budget: &mut Budget,
+    ) -> Result<Progress, Fatal> {
+        while let Some(mut first) = self.batches.first_entry() {
+            if budget.is_spent() {
+                return Ok(Progress::More);
             }
-            Err(error) if is_full(&error) => return Err(fatal(error)),
-            Err(error) => core.report(StreamId(0), Lsn(from), error.to_string()),
+            retire_piece(core, state, *first.key(), first.get_mut(), budget)?;
+            if first.get().is_empty() {
+                first.remove();
+            }
         }
+        Ok(Progress::Done)
     }
-    Ok(false)
 }
 
-fn try_old_log(
-    core: &Core,
-    stride: &Stride,
-    file: u64,
-    from: u64,
-) -> Result<(u64, u64), FileError> {
-    let temporary = format!("{OLD_LOG_DIR}/{file:016x}.tmp");
-    let mut writer = OldLogWriter::create(&*core.disk, &temporary, Lsn(from))?;
-    for ((queue, lsn), item) in &stride.messages {
-        if !item.is_whole() {
-            core.report(*queue, Lsn(*lsn), format!("queue {queue}: message {lsn:#x} is damaged"));
-            continue;
+impl Draft {
+    fn write(
+        &mut self,
+        core: &Core,
+        stride: &Stride,
+        range: (u64, u64),
+        budget: &mut Budget,
+    ) -> Result<Progress, Fatal> {
+        while self.failures < ATTEMPTS {
+            match self.try_write(core, stride, range, budget) {
+                Ok(progress) => return Ok(progress),
+                Err(error) if is_full(&error) => return Err(fatal(error)),
+                Err(error) => {
+                    core.report(StreamId(0), Lsn(range.0), error.to_string());
+                    *self = Self { failures: self.failures + 1, ..Self::default() };
+                }
+            }
         }
-        let bytes = old_bytes(&item.header, &item.payload);
-        writer.push(&OldMessage { lsn: Lsn(*lsn), queue: *queue, bytes: &bytes })?;
+        Ok(Progress::GivenUp)
     }
-    let summary = writer.finish()?;
-    oldlog::publish(&*core.disk, &temporary, &old_log_path(file))?;
-    Ok((summary.messages, summary.bytes))
+
+    fn try_write(
+        &mut self,
+        core: &Core,
+        stride: &Stride,
+        (from, to): (u64, u64),
+        budget: &mut Budget,
+    ) -> Result<Progress, FileError> {
+        let temporary = |file| format!("{OLD_LOG_DIR}/{file:016x}.tmp");
+        let (file, mut writer) = match self.open.take() {
+            Some(open) => open,
+            None => {
+                let file = core.next_file.fetch_add(1, Ordering::Relaxed);
+                (file, OldLogWriter::create(&*core.disk, &temporary(file), Lsn(from))?)
+            }
+        };
+        let after = self.last.map_or(Bound::Unbounded, Bound::Excluded);
+        for ((queue, lsn), item) in stride.messages.range((after, Bound::Unbounded)) {
+            if budget.is_spent() {
+                writer.sync()?;
+                self.open = Some((file, writer));
+                return Ok(Progress::More);
+            }
+            self.last = Some((*queue, *lsn));
+            if !item.is_whole() {
+                let what = format!("queue {queue}: message {lsn:#x} is damaged");
+                core.report(*queue, Lsn(*lsn), what);
+                continue;
+            }
+            let bytes = old_bytes(&item.header, &item.payload);
+            writer.push(&OldMessage { lsn: Lsn(*lsn), queue: *queue, bytes: &bytes })?;
+            budget.spend(bytes.len() as u64);
+        }
+        let summary = writer.finish()?;
+        oldlog::publish(&*core.disk, &temporary(file), &old_log_path(file))?;
+        let (bytes, messages) = (summary.bytes, summary.messages);
+        core.old_logs.insert(OldLogMeta { file, from, to, bytes, messages });
+        budget.spend(SYNC_COSTS_BYTES);
+        Ok(Progress::Done)
+    }
 }
 
-/// Writes a partition's batches behind its newest segment, or to a new one. A second failure
-/// quarantines the partition (rule 6).
-fn retire_partition(
+/// Writes a run of a partition's batches behind its newest segment, or to a new one, and takes them
+/// out of `batches`. A second failure quarantines the partition (rule 6).
+fn retire_piece(
     core: &Core,
+    state: &dyn State,
     id: StreamId,
-    batches: &[ScannedItem],
-    to: Lsn,
+    batches: &mut VecDeque<ScannedItem>,
+    budget: &mut Budget,
 ) -> Result<(), Fatal> {
-    let Some(partition) = core.streams.partition(id) else { return Ok(()) };
+    let Some(partition) = core.streams.partition(id) else {
+        batches.clear();
+        return Ok(());
+    };
     let (start, retired_end, newest, is_first) = {
         let state = partition.lock();
         (state.start, state.retired_end, state.segments.last().cloned(), state.segments.is_empty())
     };
-    // A full disk may have ended an earlier attempt after some partitions had their batches.
-    let wanted: Vec<&ScannedItem> = batches
-        .iter()
-        .filter(|item| next_of(item) > start && base_of(item) >= retired_end)
-        .collect();
+    // A full disk may have ended an earlier attempt after some of these had been written.
+    let wanted = |item: &ScannedItem| next_of(item) > start && base_of(item) >= retired_end;
+    let mut piece = Vec::new();
+    while batches.front().is_some_and(|item| !wanted(item)) {
+        piece.extend(batches.pop_front());
+    }
+    let passed = piece.len();
+    let limit = state.segment_bytes(id).unwrap_or(core.options.segment_bytes);
+    let first = batches.front().map_or(0, |item| item.payload.len() as u64);
+    let mut target = newest.filter(|newest| newest.bytes + first <= limit);
+    let mut room = limit - target.as_ref().map_or(0, |target| target.bytes).min(limit);
+    while let Some(item) = batches.front() {
+        let bytes = item.payload.len() as u64;
+        if piece.len() > passed && (bytes > room || budget.is_spent()) {
+            break;
+        }
+        room = room.saturating_sub(bytes);
+        budget.spend(bytes);
+        piece.extend(batches.pop_front());
+    }
+    let run = piece.get(passed..).unwrap_or_default();
     let mut grown = None;
-    if !wanted.is_empty() {
-        let run: u64 = wanted.iter().map(|item| item.payload.len() as u64).sum();
-        let mut target = newest
-            .filter(|newest| newest.bytes + run <= core.options.segment_bytes.max(newest.bytes));
+    if !run.is_empty() {
+        budget.spend(SYNC_COSTS_BYTES);
         let mut failure = None;
         for _ in 0..ATTEMPTS {
-            match try_segment(core, id, &wanted, target.take(), is_first) {
+            match try_segment(core, id, run, target.take(), is_first) {
                 Ok(meta) => {
                     grown = Some(meta);
                     break;
@@ -191,18 +341,20 @@ fn retire_partition(
         }
         if grown.is_none() {
             let what = failure.unwrap_or_default();
-            core.report(id, to, what.clone());
+            let lsn = run.first().map_or(0, |item| item.lsn);
+            core.report(id, Lsn(lsn), what.clone());
             partition.lock().damaged = Some(what);
+            piece.extend(batches.drain(..));
         }
     }
-    apply(core, id, &partition, grown, batches, to);
+    apply(core, id, &partition, grown, &piece);
     Ok(())
 }
 
 fn try_segment(
     core: &Core,
     id: StreamId,
-    batches: &[&ScannedItem],
+    batches: &[ScannedItem],
     target: Option<SegmentMeta>,
     is_first: bool,
 ) -> Result<SegmentMeta, FileError> {
@@ -221,7 +373,7 @@ fn try_segment(
                     .map_err(|e| FileError::io("making", &directory, e))?;
             }
             let file = core.next_file.fetch_add(1, Ordering::Relaxed);
-            let base = batches.first().map_or(Offset::ZERO, |item| base_of(item));
+            let base = batches.first().map_or(Offset::ZERO, base_of);
             SegmentWriter::create(&*core.disk, &segment_path(id, file), file, base)?
         }
     };
@@ -248,7 +400,6 @@ fn apply(
     partition: &Partition,
     grown: Option<SegmentMeta>,
     batches: &[ScannedItem],
-    to: Lsn,
 ) {
     let path = grown.as_ref().map(|meta| segment_path(id, meta.file));
     let mut state = partition.lock();
@@ -266,8 +417,8 @@ fn apply(
     }
     if let Some(last) = batches.last() {
         state.retired_end = state.retired_end.max(next_of(last));
+        state.young.retire(Lsn(last.lsn + 1));
     }
-    state.young.retire(to);
     drop(state);
     if let Some(path) = path
         && core.streams.partition(id).is_none()
@@ -292,3 +443,9 @@ fn is_full(error: &FileError) -> bool {
 }
 
 const ATTEMPTS: usize = 2;
+/// Bytes that one step of the keeper writes at most, but for one batch or message that is larger.
+const STEP_BYTES: u64 = 1 << 20;
+/// What a sync takes of that.
+const SYNC_COSTS_BYTES: u64 = 64 << 10;
+/// Bytes read that count as one written.
+const READS_ARE_CHEAPER: u64 = 4;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use super::{GENERATIONS, House, KeptSnapshot, Pending, fatal};
+use super::{Flushed, GENERATIONS, House, KeptSnapshot, Pending, fatal};
 use crate::core::Core;
 use crate::disk::Disk;
 use crate::files::FileError;
@@ -110,6 +110,12 @@ fn refused(error: FileError) -> OpenError {
     }
 }
 
+/// Up to where each partition is in segments.
+pub(super) fn flushed_of(manifest: &Manifest) -> Flushed {
+    let partitions = manifest.partitions.iter();
+    partitions.map(|(id, partition)| (*id, partition.retired_end)).collect()
+}
+
 pub(super) fn path_of(number: u64) -> String {
     format!("{SNAPSHOT_DIR}/{}", snapshot::file_name(number))
 }
@@ -147,7 +153,8 @@ impl House {
             durable_upto: Lsn(core.wal.proven()),
         };
         let bytes = writer.finish(&header).map_err(fatal)?;
-        self.pending = Some(Pending { kept: KeptSnapshot { number, floor, bytes }, end });
+        let flushed = flushed_of(&manifest);
+        self.pending = Some(Pending { kept: KeptSnapshot { number, floor, bytes }, flushed, end });
         Ok(true)
     }
 
@@ -159,9 +166,13 @@ impl House {
             return Ok(false);
         }
         core.wal.sync_unsynced()?;
-        let Some(Pending { kept, .. }) = self.pending.take() else { return Ok(false) };
+        let Some(Pending { kept, flushed, .. }) = self.pending.take() else { return Ok(false) };
         snapshot::publish(&*core.disk, TEMPORARY, &path_of(kept.number)).map_err(fatal)?;
         self.kept.push_back(kept);
+        self.flushed.push_back(flushed);
+        if self.flushed.len() > GENERATIONS {
+            self.flushed.pop_front();
+        }
         while self.kept.len() > GENERATIONS
             && let Some(old) = self.kept.pop_front()
         {
@@ -188,6 +199,7 @@ impl House {
                         changed: state.changed,
                         damaged: state.damaged.clone(),
                         segments: state.segments.to_vec(),
+                        cleaned: state.cleaned,
                     };
                     drop(state);
                     partitions.insert(id, meta);

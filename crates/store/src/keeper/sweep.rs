@@ -13,10 +13,15 @@ use crate::streams::{PARTITIONS_DIR, segment_path};
 /// Where they go.
 const LOST_DIR: &str = "lost+found";
 
-/// Moves what neither generation lists to `lost+found/`. What only a snapshot can have left behind
+/// Moves what neither generation nor the log (`logged`) names to `lost+found/`. What only a snapshot can have left behind
 /// unfinished is removed.
-pub(crate) fn sweep(disk: &dyn Disk, snapshots: &Snapshots) -> Result<(), OpenError> {
-    let listed = listed(snapshots);
+pub(crate) fn sweep(
+    disk: &dyn Disk,
+    snapshots: &Snapshots,
+    logged: &[String],
+) -> Result<(), OpenError> {
+    let mut listed = listed(snapshots);
+    listed.extend(logged.iter().cloned());
     for partition in names(disk, PARTITIONS_DIR)? {
         sweep_dir(disk, &format!("{PARTITIONS_DIR}/{partition}"), &listed)?;
     }

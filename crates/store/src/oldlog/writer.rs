@@ -61,6 +61,11 @@ impl OldLogWriter {
         self.writer.push(message.bytes)
     }
 
+    /// Syncs what was pushed so far, so that [`finish`](Self::finish) has little left to sync.
+    pub fn sync(&mut self) -> Result<(), FileError> {
+        self.writer.sync()
+    }
+
     /// Writes index and footer, syncs and closes as one step. [`publish`](super::publish) gives the
     /// file its name.
     ///

@@ -14,41 +14,41 @@ use crate::{Lsn, OpenError};
 
 /// The WAL directory before anything of it is believed.
 #[derive(Debug, Default)]
-pub(super) struct Files {
+pub(crate) struct Files {
     /// With a good header, by number. Where one begins, those before it end.
-    pub(super) segments: Vec<Arc<WalSegment>>,
+    pub(crate) segments: Vec<Arc<WalSegment>>,
     /// Without: not finished when the process ended, or damaged.
-    pub(super) spares: Vec<(String, Arc<dyn DiskFile>)>,
+    pub(crate) spares: Vec<(String, Arc<dyn DiskFile>)>,
     /// The largest number in a name.
-    pub(super) last_seq: u64,
+    pub(crate) last_seq: u64,
 }
 
 /// A group that counts.
 #[derive(Clone, Debug)]
-pub(super) struct GroupPlace {
-    pub(super) segment: Arc<WalSegment>,
-    pub(super) base: u64,
-    pub(super) end: u64,
-    pub(super) chain: u32,
+pub(crate) struct GroupPlace {
+    pub(crate) segment: Arc<WalSegment>,
+    pub(crate) base: u64,
+    pub(crate) end: u64,
+    pub(crate) chain: u32,
     /// What its header says was durable.
-    pub(super) claim: u64,
+    pub(crate) claim: u64,
 }
 
 /// The groups that count and where they end.
 #[derive(Debug)]
-pub(super) struct Chain {
-    pub(super) groups: Vec<GroupPlace>,
+pub(crate) struct Chain {
+    pub(crate) groups: Vec<GroupPlace>,
     /// E: the next group would be here.
-    pub(super) end: u64,
+    pub(crate) end: u64,
     /// D: what was durable for certain.
-    pub(super) proven: u64,
+    pub(crate) proven: u64,
     /// The chain value at the floor.
     seed: u32,
 }
 
 impl Chain {
     /// The first group that was perhaps never synced; the end if all were.
-    pub(super) fn unproven(&self) -> u64 {
+    pub(crate) fn unproven(&self) -> u64 {
         let first = self.groups.iter().find(|group| group.end > self.proven);
         let first = first.map_or(self.end, |group| group.base);
         self.unproven_segment().map_or(first, |start| first.min(start))
@@ -66,12 +66,12 @@ impl Chain {
     }
 
     /// The chain value that the group at `place` follows.
-    pub(super) fn value_before(&self, place: &GroupPlace) -> u32 {
+    pub(crate) fn value_before(&self, place: &GroupPlace) -> u32 {
         self.value_at(place.base)
     }
 
     /// The chain value of the last group below `lsn`.
-    pub(super) fn value_at(&self, lsn: u64) -> u32 {
+    pub(crate) fn value_at(&self, lsn: u64) -> u32 {
         let below = self.groups.partition_point(|group| group.end <= lsn);
         let last = below.checked_sub(1).and_then(|last| self.groups.get(last));
         last.map_or(self.seed, |group| group.chain)
@@ -79,7 +79,7 @@ impl Chain {
 }
 
 /// Reads the headers of all segments.
-pub(super) fn list(disk: &dyn Disk) -> Result<Files, OpenError> {
+pub(crate) fn list(disk: &dyn Disk) -> Result<Files, OpenError> {
     let names = match disk.list(WAL_DIR) {
         Ok(names) => names,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -90,28 +90,41 @@ pub(super) fn list(disk: &dyn Disk) -> Result<Files, OpenError> {
         let Some(seq) = segment_seq(&name) else { continue };
         files.last_seq = files.last_seq.max(seq);
         let path = format!("{WAL_DIR}/{name}");
-        let io = |source| OpenError::Io { doing: format!("read {path}"), source };
-        let file = disk.open(&path).map_err(io)?;
-        let mut page = vec![0; PAGE_BYTES];
-        let header = match read_exact_at(&*file, &mut page, 0) {
-            Ok(()) => SegmentHeader::decode(&page),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
-            Err(error) => return Err(io(error)),
-        };
+        let (file, header) = open_segment(disk, &path)?;
         match header.filter(|header| header.seq == seq) {
-            Some(header) => {
-                let found = SegmentHeader::version(&page).unwrap_or(0);
-                if found > FORMAT_VERSION {
-                    let supported = FORMAT_VERSION;
-                    return Err(OpenError::NewerFormat { path, found, supported });
-                }
-                files.segments.push(Arc::new(WalSegment::new(header, file)));
-            }
+            Some(header) => files.segments.push(Arc::new(WalSegment::new(header, file))),
             None => files.spares.push((path, file)),
         }
     }
     cut_overlaps(&files.segments);
     Ok(files)
+}
+
+/// A file and its header, if that is whole.
+fn open_segment(
+    disk: &dyn Disk,
+    path: &str,
+) -> Result<(Arc<dyn DiskFile>, Option<SegmentHeader>), OpenError> {
+    let io = |source| OpenError::Io { doing: format!("read {path}"), source };
+    let file = disk.open(path).map_err(io)?;
+    let mut page = vec![0; PAGE_BYTES];
+    let header = match read_exact_at(&*file, &mut page, 0) {
+        Ok(()) => SegmentHeader::decode(&page),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
+        Err(error) => return Err(io(error)),
+    };
+    let found = SegmentHeader::version(&page).unwrap_or(0);
+    if header.is_some() && found > FORMAT_VERSION {
+        let supported = FORMAT_VERSION;
+        return Err(OpenError::NewerFormat { path: path.to_owned(), found, supported });
+    }
+    Ok((file, header))
+}
+
+/// One segment, wherever it is; `None` if its header is not whole.
+pub(crate) fn read_segment(disk: &dyn Disk, path: &str) -> Result<Option<WalSegment>, OpenError> {
+    let (file, header) = open_segment(disk, path)?;
+    Ok(header.map(|header| WalSegment::new(header, file)))
 }
 
 /// A start that cut the log begins a segment where it cut: what lies behind in older ones is void.
@@ -125,7 +138,7 @@ fn cut_overlaps(segments: &[Arc<WalSegment>]) {
 
 /// Follows the chain from `floor` on, where its value is `seed`. `known_durable` is what the snapshots
 /// say was durable.
-pub(super) fn follow(
+pub(crate) fn follow(
     files: &Files,
     floor: u64,
     seed: u32,

@@ -1,6 +1,6 @@
 //! The only way to start: snapshot, chain, what exists, a new generation (store.md rules 1, 5, 7, 12, 13, 15).
 
-mod chain;
+pub(crate) mod chain;
 mod rebuild;
 mod resume;
 
@@ -54,7 +54,7 @@ pub(crate) fn open(
         write_format(&*disk)?;
     }
     make_directories(&*disk)?;
-    sweep(&*disk, &snapshots)?;
+    sweep(&*disk, &snapshots, &rebuilt.outputs)?;
     let segments = Segments::new(Arc::clone(&disk), options.seed);
     let place = resume::resume(&*disk, &segments, &files, &chain, &options)?;
     let durable = place.durable;
@@ -73,7 +73,7 @@ pub(crate) fn open(
         garbage,
         observer: OnceLock::new(),
         floor: AtomicU64::new(manifest.floor),
-        next_file: AtomicU64::new(manifest.next_file),
+        next_file: AtomicU64::new(rebuilt.next_file),
         young_entries: AtomicU64::new(rebuilt.young_entries),
         damage,
         streams: Streams::new(rebuilt.next_id, rebuilt.table()),

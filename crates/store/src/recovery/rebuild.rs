@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::chain::Chain;
 use crate::batch::{BatchHeader, HEADER_BYTES};
+use crate::compacting::decode_replaced;
 use crate::frame::StreamKind;
 use crate::garbage::Garbage;
 use crate::manifest::Manifest;
@@ -22,6 +23,10 @@ pub(super) struct Rebuilt {
     pub(super) partitions: HashMap<StreamId, PartitionState>,
     pub(super) queues: HashSet<StreamId>,
     pub(super) next_id: u64,
+    /// Above every file that the snapshot or the log names.
+    pub(super) next_file: u64,
+    /// Files that only the log names: what compactions wrote.
+    pub(super) outputs: Vec<String>,
     pub(super) young_entries: u64,
     pub(super) damage: Vec<Damage>,
 }
@@ -72,6 +77,7 @@ fn start(manifest: &Manifest) -> Rebuilt {
             changed: meta.changed,
             retired_end: meta.retired_end,
             segments: Arc::new(meta.segments.clone()),
+            cleaned: meta.cleaned,
             damaged: meta.damaged.clone(),
             ..PartitionState::default()
         };
@@ -81,6 +87,8 @@ fn start(manifest: &Manifest) -> Rebuilt {
         partitions: partitions.collect(),
         queues: manifest.queues.iter().copied().collect(),
         next_id: manifest.next_id,
+        next_file: manifest.next_file,
+        outputs: Vec::new(),
         young_entries: 0,
         damage: Vec::new(),
     }
@@ -186,7 +194,8 @@ impl Rebuilt {
                 Some(ReplayFact::Settle(id, words(&item.payload).map(Lsn).collect()))
             }
             Kind::State => Some(ReplayFact::State(&item.payload)),
-            Kind::Settle | Kind::Replaced => None,
+            Kind::Replaced => self.replaced(item, id, garbage)?,
+            Kind::Settle => None,
         })
     }
 
@@ -212,6 +221,33 @@ impl Rebuilt {
         let dropped = state.trim(start, lsn);
         garbage.add(dropped.iter().map(|file| segment_path(id, file.file)));
         Some(ReplayFact::Trim(id, start))
+    }
+
+    /// A compaction. A snapshot that was taken after it has the new segment already, or none of them.
+    fn replaced(
+        &mut self,
+        item: &ScannedItem,
+        id: StreamId,
+        garbage: &Garbage,
+    ) -> Result<Option<ReplayFact<'static>>, OpenError> {
+        let Some((new, old)) = decode_replaced(&item.payload) else {
+            let what = format!("stream {id}: a compaction that cannot be read");
+            return Err(OpenError::Corrupt { what, lsn: Lsn(item.lsn) });
+        };
+        let path = segment_path(id, new.file);
+        self.outputs.push(path.clone());
+        self.next_file = self.next_file.max(new.file + 1);
+        let state = self.partitions.get_mut(&id);
+        let (is_new, is_there) = state.map_or((false, false), |state| {
+            let is_new = state.replace(&old, &new);
+            (is_new, state.segments.iter().any(|segment| segment.file == new.file))
+        });
+        if is_new {
+            garbage.add(old.iter().map(|file| segment_path(id, *file)));
+        } else if !is_there {
+            garbage.add([path]);
+        }
+        Ok(None)
     }
 
     fn batch<'a>(

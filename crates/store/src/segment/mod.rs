@@ -91,6 +91,11 @@ impl SegmentWriter {
         Ok(())
     }
 
+    /// Syncs what was pushed so far, so that [`finish`](Self::finish) has little left to sync.
+    pub fn sync(&mut self) -> Result<(), FileError> {
+        self.writer.sync()
+    }
+
     /// What the segment will be, once finished.
     #[must_use]
     pub const fn meta(&self) -> &SegmentMeta {

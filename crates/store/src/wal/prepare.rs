@@ -55,7 +55,13 @@ pub(crate) fn stamp(item: &mut StagedItem, base: Offset) {
     }
 }
 
-fn staged(kind: Kind, stream: StreamId, aux: u64, head: Vec<u8>, body: Bytes) -> StagedItem {
+pub(crate) fn staged(
+    kind: Kind,
+    stream: StreamId,
+    aux: u64,
+    head: Vec<u8>,
+    body: Bytes,
+) -> StagedItem {
     let payload_crc = crc32c::crc32c_append(crc32c::crc32c(&head), &body);
     let payload_bytes = u32_len(head.len() + body.len());
     let header = ItemHeader { kind, payload_bytes, payload_crc, stream: stream.0, aux };
