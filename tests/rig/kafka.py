@@ -34,12 +34,12 @@ class Kafka:
 
     name = f"Apache Kafka {VERSION}"
 
-    def __init__(self, **settings):
-        self.settings = settings
+    def __init__(self, port=None, **settings):
+        self.wanted, self.settings = port, settings
 
     def __enter__(self):
         self.home = tempfile.TemporaryDirectory(prefix="ottla-kafka-")
-        self.port, controller = process.free_port(), process.free_port()
+        self.port, controller = self.wanted or process.free_port(), process.free_port()
         config = {
             **SETTINGS,
             "listeners": f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{controller}",
@@ -61,6 +61,9 @@ class Kafka:
 
     def kill(self):
         self.server.kill()
+
+    def log_tail(self):
+        return self.server.tail()
 
     def env(self):
         return {"KAFKA": f"127.0.0.1:{self.port}"}

@@ -22,12 +22,11 @@ class Ottla:
 
     name = "Ottla"
 
-    def __init__(self, *flags):
-        self.flags = flags
+    def __init__(self, *flags, kafka="127.0.0.1:0", amqp="127.0.0.1:0"):
+        self.flags, self.kafka, self.amqp = flags, kafka, amqp
 
     def __enter__(self):
         self.home = tempfile.TemporaryDirectory(prefix="ottla-data-")
-        self.kafka = self.amqp = "127.0.0.1:0"
         try:
             self.start()
         except BaseException:
@@ -51,6 +50,9 @@ class Ottla:
 
     def kill(self):
         self.server.kill()
+
+    def log_tail(self):
+        return self.server.tail()
 
     def env(self):
         addresses = {"KAFKA": self.kafka, "AMQP": f"amqp://guest:guest@{self.amqp}/"}

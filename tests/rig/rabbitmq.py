@@ -54,14 +54,15 @@ def version(suite):
 class RabbitMQ:
     """`with RabbitMQ("trixie") as broker:` starts it; a restart keeps data and ports."""
 
-    def __init__(self, suite, **settings):
-        self.suite, self.settings = suite, settings
+    def __init__(self, suite, port=None, **settings):
+        self.suite, self.wanted, self.settings = suite, port, settings
 
     def __enter__(self):
         self.root = distribution(self.suite)
         self.name = f"RabbitMQ {version(self.suite)}"
         self.home = tempfile.TemporaryDirectory(prefix="ottla-rabbitmq-", dir=self.root / "tmp")
         self.port, self.inter_node, self.mapper = (process.free_port() for _ in range(3))
+        self.port = self.wanted or self.port
         config = CONFIG.format(port=self.port) + "".join(f"{key} = {value}\n" for key, value in self.settings.items())
         (Path(self.home.name) / "rabbitmq.conf").write_text(config)
         (Path(self.home.name) / "plugins").write_text("[].\n")
@@ -97,6 +98,9 @@ class RabbitMQ:
     def kill(self):
         for server in reversed(self.servers):
             server.kill()
+
+    def log_tail(self):
+        return self.servers[-1].tail()
 
     def env(self):
         return {"AMQP": f"amqp://guest:guest@127.0.0.1:{self.port}/"}

@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import bare, cache, process
+from . import bare, cache, examples, process, tour
 from .control import Control
 from .kafka import Kafka
 from .ottla import Ottla
@@ -28,11 +28,6 @@ SYSTEMS = {
 def acceptance(system, tests):
     """The programs of tests/acceptance against a system."""
     return _pytest(system, "acceptance", cache.python(TESTS / "acceptance/requirements.txt"), tests)
-
-
-def _log(broker):
-    servers = getattr(broker, "servers", None) or [broker.server]
-    return servers[-1].tail()
 
 
 def ledger(system, *arguments):
@@ -69,7 +64,7 @@ def _pytest(system, folder, python, tests):
         command = [python, "-m", "pytest", "-q", "-rfEs", "-p", "no:cacheprovider", "--durations=5", *tests]
         code = subprocess.run(command, cwd=TESTS / folder, env=env, stdin=subprocess.DEVNULL).returncode
         if code != 0:
-            print(f"# the end of the log of {broker.name}\n{_log(broker)}", flush=True)
+            print(f"# the end of the log of {broker.name}\n{broker.log_tail()}", flush=True)
         return code
 
 
@@ -89,6 +84,13 @@ def _run(command):
     return subprocess.run(command, cwd=TESTS, env=env, stdin=subprocess.DEVNULL).returncode
 
 
+def examples_ottla():
+    """Both halves, each on an Ottla of its own at the default ports of loopback."""
+    kafka, amqp = examples.PORTS["kafka"], examples.PORTS["rabbitmq"]
+    both = {"kafka": f"127.0.0.1:{kafka},[::1]:{kafka}", "amqp": f"127.0.0.1:{amqp},[::1]:{amqp}"}
+    return max(examples.run(Ottla(**both), kind) for kind in examples.PROGRAMS)
+
+
 SUITES = {
     "auditors": auditors,
     "bare-build": bare.build,
@@ -97,6 +99,9 @@ SUITES = {
     "rules-ottla-amqp": lambda: rules(Ottla()),
     "clients-ottla-kafka": lambda: clients(Ottla(), "test_kafka_clients.py"),
     "clients-ottla-amqp": lambda: clients(Ottla(), "test_amqp_clients.py"),
+    "examples-unchanged": examples.unchanged,
+    "examples-ottla": examples_ottla,
+    "tour": tour.by_hand,
     "ledger-ottla-log": lambda: ledger("ottla", "--only", "log", "--no-commits", "--kills", "50", "--most", "1"),
     "ledger-ottla": lambda: ledger("ottla", "--kills", "50"),
     "acceptance-rabbitmq-4.0": lambda: acceptance(RabbitMQ("trixie"), AMQP),
@@ -104,12 +109,14 @@ SUITES = {
     "rules-rabbitmq-4.0": lambda: rules(RabbitMQ("trixie")),
     "rules-rabbitmq-4.3": lambda: rules(RabbitMQ("forky")),
     "rollback-ottla": lambda: rollback("ottla"),
+    "examples-rabbitmq-4.0": lambda: examples.run(RabbitMQ("trixie", port=examples.PORTS["rabbitmq"]), "rabbitmq"),
     "clients-rabbitmq-4.0": lambda: clients(RabbitMQ("trixie"), "test_amqp_clients.py"),
     "clients-rabbitmq-4.3": lambda: clients(RabbitMQ("forky"), "test_amqp_clients.py"),
     "ledger-rabbitmq-4.0": lambda: ledger("rabbitmq-4.0", "--kills", "3"),
     "rollback-rabbitmq-4.0": lambda: rollback("rabbitmq-4.0"),
     "acceptance-kafka": lambda: acceptance(Kafka(), KAFKA),
     "clients-kafka": lambda: clients(Kafka(), "test_kafka_clients.py"),
+    "examples-kafka": lambda: examples.run(Kafka(port=examples.PORTS["kafka"]), "kafka"),
     "ledger-kafka": lambda: ledger("kafka", "--kills", "3"),
     "rollback-kafka": lambda: rollback("kafka"),
 }
