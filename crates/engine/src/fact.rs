@@ -41,26 +41,26 @@ pub(crate) enum Fact {
 
 /// The end of a transaction (store.md rule 18).
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct TransactionEnded {
+pub(crate) struct TransactionEnded {
     /// The coordinator's part.
-    pub record: TxnRecord,
+    pub(crate) record: TxnRecord,
     /// Whose transaction.
-    pub producer: ProducerId,
+    pub(crate) producer: ProducerId,
     /// The markers' epoch.
-    pub epoch: ProducerEpoch,
+    pub(crate) epoch: ProducerEpoch,
     /// How it ended.
-    pub outcome: Outcome,
+    pub(crate) outcome: Outcome,
     /// Written into the markers.
-    pub coordinator_epoch: i32,
+    pub(crate) coordinator_epoch: i32,
     /// When.
-    pub at: Wall,
+    pub(crate) at: Wall,
     /// The groups whose pending offsets end, ascending.
-    pub groups: Vec<GroupId>,
+    pub(crate) groups: Vec<GroupId>,
 }
 
 impl TransactionEnded {
     /// As a partition sees it.
-    pub const fn end(&self) -> End {
+    pub(crate) const fn end(&self) -> End {
         End {
             producer: self.producer,
             epoch: self.epoch,

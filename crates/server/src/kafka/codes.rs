@@ -85,7 +85,7 @@ pub(super) const fn delete_records(error: &DeleteRecordsError) -> ErrorCode {
     }
 }
 
-pub(super) const fn produce(error: &ProduceError, version: ApiVersion) -> ErrorCode {
+pub(super) const fn produce(error: &ProduceError) -> ErrorCode {
     match error {
         ProduceError::Gone => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
         ProduceError::Producer(ProducerError::InvalidEpoch) => ErrorCode::INVALID_PRODUCER_EPOCH,
@@ -289,7 +289,7 @@ pub(super) const fn txn_write(error: AddError, abortable_known: bool) -> ErrorCo
 pub(super) const fn txn_produce(error: &TxnProduceError, version: ApiVersion) -> ErrorCode {
     match error {
         TxnProduceError::Add(cause) => txn_write(*cause, version.0 >= 11),
-        TxnProduceError::Produce(cause) => produce(cause, version),
+        TxnProduceError::Produce(cause) => produce(cause),
         _ => ErrorCode::UNKNOWN_SERVER_ERROR,
     }
 }

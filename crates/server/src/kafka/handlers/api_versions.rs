@@ -57,6 +57,11 @@ fn response(version: ApiVersion, error_code: ErrorCode) -> ApiVersionsResponse {
     }
 }
 
+/// The level of a feature; `None` if there is no such feature.
+pub(super) fn feature_level(name: &str) -> Option<i16> {
+    FEATURES.iter().find(|feature| feature.name == name).map(|feature| feature.level)
+}
+
 /// KIP-511: `[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?`.
 fn is_software_name(request: &ApiVersionsRequest) -> bool {
     let legal = |text: &str| {
@@ -112,10 +117,19 @@ pub(in crate::kafka) const SERVED: &[ApiKey] = &[
     ApiKey::DescribeLogDirs,
     ApiKey::CreatePartitions,
     ApiKey::DeleteGroups,
+    ApiKey::ElectLeaders,
     ApiKey::IncrementalAlterConfigs,
+    ApiKey::AlterPartitionReassignments,
+    ApiKey::ListPartitionReassignments,
     ApiKey::OffsetDelete,
+    ApiKey::DescribeQuorum,
+    ApiKey::UpdateFeatures,
     ApiKey::DescribeCluster,
+    ApiKey::DescribeProducers,
+    ApiKey::DescribeTransactions,
+    ApiKey::ListTransactions,
     ApiKey::ConsumerGroupHeartbeat,
     ApiKey::ConsumerGroupDescribe,
+    ApiKey::ListConfigResources,
     ApiKey::DescribeTopicPartitions,
 ];

@@ -2,6 +2,7 @@
 
 mod api_versions;
 mod cluster;
+mod cluster_admin;
 mod configs;
 mod fetch;
 mod groups;
@@ -16,6 +17,7 @@ mod producer_id;
 mod records;
 mod topics;
 mod txns;
+mod txns_admin;
 
 use ottla_engine::Lsn;
 use ottla_kafka_proto::{ApiVersion, Request, Response};
@@ -87,6 +89,17 @@ pub(super) async fn handle(
         Request::AddOffsetsToTxn(request) => txns::add_offsets(peer, version, request),
         Request::TxnOffsetCommit(request) => txns::commit_offsets(peer, version, request),
         Request::EndTxn(request) => txns::end(peer, version, request),
+        Request::ListTransactions(request) => txns_admin::list(peer, request),
+        Request::DescribeTransactions(request) => txns_admin::describe(peer, request),
+        Request::DescribeProducers(request) => txns_admin::producers(peer, request),
+        Request::ElectLeaders(request) => cluster_admin::elect(peer, request),
+        Request::ListPartitionReassignments(_) => cluster_admin::list_reassignments(),
+        Request::AlterPartitionReassignments(request) => cluster_admin::reassign(peer, request),
+        Request::DescribeQuorum(request) => cluster_admin::quorum(peer, version, request),
+        Request::UpdateFeatures(request) => cluster_admin::update_features(version, request),
+        Request::ListConfigResources(request) => {
+            cluster_admin::config_resources(peer, version, request)
+        }
         other => return Err(format!("a request that is not served: {:?}", other.api())),
     };
     Ok(Some(answer))

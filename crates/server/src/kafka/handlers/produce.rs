@@ -117,7 +117,7 @@ impl Call<'_> {
         if !header.is_transactional() {
             return engine
                 .produce(partition, batch, self.now)
-                .map_err(|error| Failure::worded(codes::produce(&error, self.version), &error));
+                .map_err(|error| Failure::worded(codes::produce(&error), &error));
         }
         let id = self
             .transactional
