@@ -8,6 +8,7 @@ use ottla_store::Purpose;
 use super::Broker;
 use super::arrive::{Arriving, Leaving};
 use super::effects::{Corpse, Remains, Work};
+use super::exchanges::DELAYED;
 use super::mailbox::Source;
 use super::message::{Head, Message};
 use super::properties::Properties;
@@ -59,6 +60,9 @@ impl Broker {
         message: &Message,
         now: Now,
     ) -> Option<Arriving> {
+        if *corpse.queue.name == *DELAYED {
+            return self.release(corpse, message, now);
+        }
         let exchange = rules.dead_letter_exchange.as_deref()?;
         let properties = Properties::parse(&message.properties)?;
         let mut headers = properties.headers();
@@ -93,6 +97,19 @@ impl Broker {
             body: message.body.clone(),
         };
         let message = Arc::new(letter);
+        (!targets.is_empty()).then_some(Arriving { message, targets, after: None })
+    }
+
+    /// A message whose delay is over: it goes where it was published to.
+    fn release(&self, corpse: &Corpse, message: &Message, now: Now) -> Option<Arriving> {
+        let properties = Properties::parse(&message.properties)?;
+        let headers = properties.headers();
+        let keys = &message.keys;
+        let targets =
+            self.route_letter(&corpse.queue, &message.exchange, keys, &properties, &headers);
+        let expiration = properties.expiration().and_then(|text| text.parse().ok());
+        let head = Head { arrived: now.wall, expiration, ..message.head };
+        let message = Arc::new(Message { head, ..message.clone() });
         (!targets.is_empty()).then_some(Arriving { message, targets, after: None })
     }
 

@@ -63,7 +63,7 @@ impl Broker {
         Ok(self.declared(channel, &queue))
     }
 
-    fn create_queue(
+    pub(super) fn create_queue(
         &self,
         state: &mut State,
         channel: &Channel,

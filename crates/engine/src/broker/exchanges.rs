@@ -11,6 +11,7 @@ use super::facts::{BindingImage, BrokerFact, ExchangeImage};
 use super::request::{Bind, DeleteIf, ExchangeDeclare};
 use super::state::State;
 use crate::exchange::{Binding, Destination, Exchange, Removed, clean_name};
+use crate::queue::{Declaration, QueueType};
 use crate::value::Value;
 use crate::vhost::{Access, Resource};
 
@@ -51,6 +52,9 @@ impl Broker {
         if let Some(alternate) = alternate {
             self.permit(&state, channel, Access::Read, Resource::Exchange(&name))?;
             self.permit(&state, channel, Access::Write, Resource::Exchange(alternate))?;
+        }
+        if exchange.kind.delayed && state.find(&vhost, DELAYED).is_none() {
+            self.create_queue(&mut state, channel, DELAYED, waiting_room())?;
         }
         let known = self.vhost_mut(&mut state, channel)?;
         let fresh = known.topology.declare(exchange).map_err(refused)?;
@@ -229,6 +233,18 @@ impl Broker {
     }
 }
 
+/// The queue in which messages of `x-delayed-message` exchanges wait: they expire into their exchange
+/// (store.md rule 21).
+fn waiting_room() -> Declaration {
+    Declaration {
+        durable: true,
+        auto_delete: false,
+        exclusive: false,
+        queue_type: QueueType::Classic,
+        arguments: [("x-dead-letter-exchange", Value::text(""))].into_iter().collect(),
+    }
+}
+
 /// A fact for each exchange that is gone; one that was not durable is gone at replay, too.
 fn deletions(vhost: &str, removed: &Removed) -> Vec<Item> {
     let facts = removed.exchanges.iter().map(|name| BrokerFact::ExchangeDeleted {
@@ -246,6 +262,8 @@ fn bytes(items: &[Item]) -> usize {
     items.iter().map(length).sum()
 }
 
+/// One for each virtual host that has such an exchange.
+pub(super) const DELAYED: &str = "amq.rabbitmq.delayed";
 /// Room for what goes along with a deletion.
 const FACTS: usize = 64;
 const ROOM: usize = 16 << 10;

@@ -10,6 +10,7 @@ use super::arrive::{Arrived, Arriving, Leaving};
 use super::connection::Channel;
 use super::effects::Work;
 use super::error::BrokerError;
+use super::exchanges::DELAYED;
 use super::message::{Head, Message};
 use super::properties::Properties;
 use super::queue::Queue;
@@ -200,12 +201,12 @@ impl Broker {
                 .map_or(verbatim.clone(), |parsed| parsed.with_headers(&visible));
         }
         let visible = shown_keys(routing_key, &headers);
-        let message = |verbatim| {
+        let message = |head, verbatim| {
             let exchange = Arc::from(exchange);
             Arc::new(Message { head, exchange, keys: visible, properties: verbatim, body })
         };
         if exchange.is_empty() && routing_key.starts_with(REPLY_PREFIX) {
-            return Ok(Routed::Reply(message(verbatim)));
+            return Ok(Routed::Reply(message(head, verbatim)));
         }
         let publication = Publication {
             keys: &keys,
@@ -218,9 +219,17 @@ impl Broker {
         let routed = vhost.topology.route(exchange, &publication);
         let routed =
             routed.map_err(|error| BrokerError::route(error, exchange, channel.vhost()))?;
-        let targets: Vec<Arc<Queue>> =
+        let mut head = head;
+        let mut targets: Vec<Arc<Queue>> =
             routed.iter().filter_map(|id| state.queues.get(id).cloned()).collect();
-        Ok(Routed::Queues(Arriving { message: message(verbatim), targets, after: channel.last }))
+        let delayed = vhost.topology.exchange(exchange).filter(|exchange| exchange.kind.delayed);
+        if let Some(delay) = delayed.and_then(|known| known.kind.delay(&properties.headers())) {
+            // it waits first and is routed when its time has come
+            head.expiration = Some(delay);
+            targets = vhost.queues.get(DELAYED).cloned().into_iter().collect();
+        }
+        let message = message(head, verbatim);
+        Ok(Routed::Queues(Arriving { message, targets, after: channel.last }))
     }
 }
 

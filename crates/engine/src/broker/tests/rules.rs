@@ -167,3 +167,38 @@ fn an_unroutable_message_takes_the_alternate_exchange() {
     rig.sync();
     assert_eq!(rig.body(&mut channel, "left"), "odd");
 }
+
+#[test]
+fn a_delayed_message_waits_across_a_restart_and_is_routed_then() {
+    let rig = Rig::new();
+    let mut channel = rig.channel();
+    let exchange = ExchangeDeclare {
+        name: "later",
+        kind: "x-delayed-message",
+        durable: true,
+        auto_delete: false,
+        internal: false,
+        arguments: [("x-delayed-type", Value::text("direct"))].into_iter().collect(),
+    };
+    rig.broker().declare_exchange(&mut channel, exchange).unwrap();
+    rig.queue(&mut channel, "q", &[]);
+    rig.bind(&mut channel, "q", "later", "k");
+    for (body, ms) in [("slow", 5000), ("fast", 1000)] {
+        let delayed = headers(&[("x-delay", Value::I32(ms))]);
+        assert!(rig.publish_with(&mut channel, "later", "k", body, delayed).routed);
+    }
+    rig.publish_with(&mut channel, "later", "k", "now", persistent());
+    rig.sync();
+    assert_eq!([rig.body(&mut channel, "q"), rig.body(&mut channel, "q")], ["now", "-"]);
+    rig.pass(1000);
+    assert_eq!([rig.body(&mut channel, "q"), rig.body(&mut channel, "q")], ["fast", "-"]);
+    rig.sync();
+    let rig = rig.restarted();
+    let mut channel = rig.channel();
+    rig.pass(3999);
+    assert_eq!(rig.body(&mut channel, "q"), "-");
+    rig.pass(1);
+    let slow = rig.get(&mut channel, "q").unwrap();
+    assert_eq!((text(&slow.body), &*slow.exchange), ("slow".to_owned(), "later"));
+    assert!(headers_of(&slow.properties).get("x-death").is_none());
+}
