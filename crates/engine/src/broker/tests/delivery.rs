@@ -186,3 +186,56 @@ fn copies_go_where_cc_and_bcc_say_and_bcc_stays_secret() {
         assert_eq!(&*got.routing_key, "to");
     }
 }
+
+#[test]
+fn nothing_is_lost_or_doubled_between_threads() {
+    const EACH: usize = 500;
+    let rig = Rig::new();
+    let mut consumer = rig.channel();
+    for name in ["a", "b"] {
+        rig.queue(&mut consumer, name, &[]);
+        rig.consume(&mut consumer, name, false);
+    }
+    let engine = &rig.engine;
+    let mut got: Vec<String> = Vec::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| engine.run_log().unwrap());
+        for publisher in 0..2 {
+            let mut channel = rig.channel();
+            scope.spawn(move || {
+                for n in 0..EACH {
+                    let properties = if n % 3 == 0 { transient() } else { persistent() };
+                    let publish = crate::broker::Publish {
+                        exchange: "",
+                        routing_key: if n % 2 == 0 { "a" } else { "b" },
+                        properties,
+                        body: bytes::Bytes::from(format!("{publisher} {n:03}")),
+                    };
+                    engine.broker().publish(&mut channel, publish).unwrap();
+                }
+            });
+        }
+        for _ in 0..1_000_000 {
+            engine.broker().durable_moved(engine.durable());
+            for delivery in engine.broker().take(consumer.connection(), 50) {
+                let crate::broker::Parcel::Delivery(delivery) = delivery else { continue };
+                engine.broker().settle(&consumer, &[delivery.held.unwrap()], Outcome::Ack);
+                got.push(text(&delivery.body));
+            }
+            if got.len() == 2 * EACH {
+                break;
+            }
+            std::thread::yield_now();
+        }
+        engine.stop();
+    });
+    for publisher in ["0", "1"] {
+        for parity in [0, 1] {
+            let own = got.iter().filter_map(|body| body.strip_prefix(publisher));
+            let own: Vec<usize> = own.map(|n| n.trim().parse().unwrap()).collect();
+            let own: Vec<usize> = own.into_iter().filter(|n| n % 2 == parity).collect();
+            let sent: Vec<usize> = (0..EACH).filter(|n| n % 2 == parity).collect();
+            assert_eq!(own, sent, "in the order of the publisher, each once");
+        }
+    }
+}
