@@ -51,7 +51,7 @@ fn names(arguments: &[String]) -> Option<Vec<String>> {
 }
 
 fn needs_ottla(names: &[String]) -> bool {
-    names.is_empty() || names.iter().any(|name| name.contains("ottla"))
+    names.is_empty() || names.iter().any(|name| name.contains("ottla") || name == "tour")
 }
 
 /// Builds the release binary, unless `OTTLA` names one that was built before.
@@ -87,6 +87,7 @@ mod tests {
     fn only_suites_that_run_ottla_build_it() {
         assert!(needs_ottla(&[]), "all suites");
         assert!(needs_ottla(&owned(&["acceptance-ottla-kafka"])));
+        assert!(needs_ottla(&owned(&["tour"])));
         assert!(!needs_ottla(&owned(&["acceptance-kafka", "acceptance-rabbitmq-4.0"])));
     }
 }
