@@ -69,7 +69,7 @@ pub struct Publication<'a> {
 
 /// A `CC` or `BCC` header that is no array: 406 `invalid message: {unacceptable_type_in_header,…}`.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("invalid message: {{unacceptable_type_in_header,\"{header}\",{},{value}}}", value.type_name())]
+#[error("invalid message: {{unacceptable_type_in_header,\"{header}\",{}}}", value.type_name())]
 pub struct BadSelector {
     /// `CC` or `BCC`.
     pub header: &'static str,

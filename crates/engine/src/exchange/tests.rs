@@ -357,7 +357,7 @@ fn cc_and_bcc_add_keys_and_must_be_arrays() {
     let headers = table([("CC", Value::text("a"))]);
     assert_eq!(
         routing_keys("k", &headers).unwrap_err().to_string(),
-        "invalid message: {unacceptable_type_in_header,\"CC\",longstr,a}"
+        "invalid message: {unacceptable_type_in_header,\"CC\",longstr}"
     );
 }
 

@@ -7,6 +7,8 @@ mod driver;
 mod handlers;
 mod login;
 mod session;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
