@@ -31,13 +31,16 @@ pub(crate) fn command() -> Command {
 }
 
 pub(crate) fn run(arguments: &ArgMatches) -> Result<(), Failure> {
-    let config = configure(arguments)?;
+    let mut config = configure(arguments)?;
+    let check = arguments.get_flag("check");
+    if check {
+        config.ready_file = None; // nobody may take a check for a broker
+    }
     start_logging();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Code::Io, error))?;
-    let check = arguments.get_flag("check");
     runtime.block_on(async {
         let server = Server::start(config.clone()).await.map_err(explain)?;
         if check {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_engine::clock::SystemClock;
-use ottla_engine::{DurableObserver, Engine, FileDisk, Lsn, Options, StreamId};
+use ottla_engine::{Durability, DurableObserver, Engine, FileDisk, Lsn, Options, StreamId};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -55,6 +55,11 @@ impl Server {
     pub async fn start(config: Config) -> Result<Self, ServeError> {
         let kafka = listener::bind("kafka", &config.kafka).await?;
         let amqp = listener::bind("amqp", &config.amqp).await?;
+        if config.durability == Durability::Os {
+            tracing::warn!(
+                "durability = os: acknowledged records are lost if the machine loses power; sync keeps them"
+            );
+        }
         let release = Arc::new(Release::default());
         let engine = open_engine(&config, &release)?;
         let roles = Roles::start(&engine)?;

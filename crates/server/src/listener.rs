@@ -24,9 +24,11 @@ pub(crate) async fn bind(
             Ok(bound)
         }
         Listen::Loopback(port) => {
-            let four = SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
-            let six = SocketAddr::from((Ipv6Addr::LOCALHOST, *port));
-            match (bind_one(name, four).await, bind_one(name, six).await) {
+            let four = bind_one(name, SocketAddr::from((Ipv4Addr::LOCALHOST, *port))).await;
+            let picked = four.as_ref().ok().and_then(|four| four.local_addr().ok());
+            let port = picked.map_or(*port, |address| address.port());
+            let six = bind_one(name, SocketAddr::from((Ipv6Addr::LOCALHOST, port))).await;
+            match (four, six) {
                 (Ok(four), Ok(six)) => Ok(vec![four, six]),
                 (Ok(only), Err(error)) | (Err(error), Ok(only)) => match error {
                     ServeError::AddressInUse { .. } => Err(error),
