@@ -5,6 +5,7 @@ use std::time::Duration;
 use ottla_kafka_proto::messages::api_versions::ApiVersionsRequest;
 use ottla_kafka_proto::messages::metadata::MetadataRequest;
 use ottla_kafka_proto::{ErrorCode, Response};
+use ottla_server::config::Listen;
 use tokio::time::timeout;
 
 use crate::rig::{Client, Node, batch, fetching, producing};
@@ -125,4 +126,23 @@ async fn a_client_that_never_reads_its_answers_disturbs_nobody() {
     let all = deaf.raw(&requests);
     drop(timeout(Duration::from_secs(2), all).await); // half a gigabyte of answers, unread
     innocent.is_served(&node).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_loopback_addresses_are_served_where_the_machine_has_both() {
+    let node = Node::own(|config| config.kafka = Listen::Loopback(0)).await;
+    let mut expected = vec![std::net::SocketAddr::from(([127, 0, 0, 1], node.address.port()))];
+    if tokio::net::TcpListener::bind("[::1]:0").await.is_ok() {
+        let six = std::net::Ipv6Addr::LOCALHOST;
+        expected.push(std::net::SocketAddr::from((six, node.address.port())));
+    }
+    assert_eq!(node.addresses(), expected);
+    for address in expected {
+        let mut client = Client::connect(address).await;
+        let request = MetadataRequest { topics: Some(Vec::new()), ..Default::default() };
+        let Response::Metadata(answer) = client.call(9, request).await else { panic!() };
+        let told = &answer.brokers[0];
+        let told = (told.host.parse().unwrap(), told.port);
+        assert_eq!(told, (address.ip(), i32::from(address.port())), "the address it came to");
+    }
 }

@@ -69,6 +69,11 @@ impl Node {
         &self.config.data
     }
 
+    /// Every address of a node of ours.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        self.server.as_ref().map(|server| server.startup().kafka.clone()).unwrap_or_default()
+    }
+
     pub(crate) fn is_foreign(&self) -> bool {
         self.server.is_none()
     }
