@@ -18,6 +18,8 @@ pub(crate) enum Code {
     Usage = 64,
     /// The data is damaged or of a newer version.
     Data = 65,
+    /// A file to be read is not there.
+    NoInput = 66,
     /// A service that is needed is not there.
     Unavailable = 69,
     /// A file or port cannot be had.

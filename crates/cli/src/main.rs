@@ -2,12 +2,14 @@
 
 mod consume;
 mod exit;
+mod inspect;
 mod kafka;
 mod produce;
 mod serve;
 mod table;
 mod topic;
 mod tour;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -22,12 +24,16 @@ fn main() -> ExitCode {
         .subcommand(topic::command())
         .subcommand(produce::command())
         .subcommand(consume::command())
+        .subcommand(inspect::command())
+        .subcommand(verify::command())
         .get_matches();
     let outcome = match matches.subcommand() {
         Some(("serve", arguments)) => serve::run(arguments),
         Some(("topic", arguments)) => topic::run(arguments),
         Some(("produce", arguments)) => produce::run(arguments),
         Some(("consume", arguments)) => consume::run(arguments),
+        Some(("inspect", arguments)) => inspect::run(arguments),
+        Some(("verify", arguments)) => verify::run(arguments),
         _ => tour::run(), // `ottla tour`, and `ottla` alone
     };
     match outcome {
