@@ -12,9 +12,7 @@ def declare(arguments):
         channel.queue_declare('orders', durable=True, arguments=arguments)
         print("declared")
     except pika.exceptions.ChannelClosedByBroker as refused:
-        # Ottla adds to RabbitMQ's text how the queue is moved: it is cut off here.
-        text = refused.reply_text.split(";")[0]
-        print(f"{refused.reply_code} {text}")
+        print(refused.reply_code, refused.reply_text)
 
 
 connection = pika.BlockingConnection(pika.ConnectionParameters('localhost'))

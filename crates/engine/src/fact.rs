@@ -6,7 +6,7 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::broker::BrokerFact;
+use crate::broker_facts::BrokerFact;
 use crate::catalog::CatalogFact;
 use crate::clock::Wall;
 use crate::group::{GroupId, GroupRecord};

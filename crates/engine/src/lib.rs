@@ -5,6 +5,7 @@
 //! a pure machine: `apply(command, now) -> effects`.
 
 pub mod broker;
+mod broker_facts;
 pub mod catalog;
 pub mod chance;
 pub mod clock;

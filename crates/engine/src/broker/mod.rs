@@ -17,7 +17,6 @@ mod declare;
 mod effects;
 mod error;
 mod exchanges;
-mod facts;
 mod mailbox;
 mod message;
 mod properties;
@@ -43,15 +42,15 @@ use ottla_store::{Lsn, Reservation, Store, StreamId};
 
 pub use self::connection::{Channel, Connection, ConnectionId, Login, Peer};
 pub use self::error::{BrokerError, ErrorKind};
-pub use self::facts::{
-    BindingImage, BrokerFact, BrokerImage, ExchangeImage, MessageImage, PermissionImage,
-    PolicyImage, QueueImage, QueueMessages, UserImage, VhostImage,
-};
 pub use self::mailbox::{Delivery, Got, Mailbox, Parcel};
 pub(crate) use self::recovery::BrokerRecovery;
 pub use self::request::{
     Bind, Committed, ConsumeRequest, DeleteIf, ExchangeDeclare, Held, PrefetchScope, Publish,
     Published, QueueDeclare, QueueDeclared, QueueId, QueueStatus, Removed, Seq, Transaction,
+};
+pub use crate::broker_facts::{
+    BindingImage, BrokerFact, BrokerImage, ExchangeImage, MessageImage, PermissionImage,
+    PolicyImage, QueueImage, QueueMessages, UserImage, VhostImage,
 };
 
 use self::effects::{Corpse, Work};
@@ -59,6 +58,7 @@ use self::queue::Queue;
 use self::reply::ReplyConsumer;
 use self::state::{State, Vhost};
 use self::timers::Timers;
+use crate::broker_facts as facts;
 use crate::chance::{Chance, base64_id};
 use crate::clock::Clock;
 use crate::fact::{ObjectKey, encode};

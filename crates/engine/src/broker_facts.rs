@@ -246,7 +246,7 @@ pub struct MessageImage {
 }
 
 impl ExchangeImage {
-    pub(super) fn of(exchange: &Exchange) -> Self {
+    pub(crate) fn of(exchange: &Exchange) -> Self {
         Self {
             name: exchange.name.to_string(),
             kind: exchange.kind.name().to_owned(),
@@ -257,7 +257,7 @@ impl ExchangeImage {
     }
 
     /// `None` if this version does not know its type.
-    pub(super) fn exchange(self) -> Option<Exchange> {
+    pub(crate) fn exchange(self) -> Option<Exchange> {
         let exchange = Exchange::new(&self.name, &self.kind, self.arguments).ok()?;
         let (auto_delete, internal) = (self.auto_delete, self.internal);
         Some(Exchange { auto_delete, internal, ..exchange.durable() })
@@ -265,7 +265,7 @@ impl ExchangeImage {
 }
 
 impl QueueImage {
-    pub(super) fn of(stream: u64, name: &str, declaration: &Declaration) -> Self {
+    pub(crate) fn of(stream: u64, name: &str, declaration: &Declaration) -> Self {
         Self {
             stream,
             name: name.to_owned(),
@@ -275,7 +275,7 @@ impl QueueImage {
         }
     }
 
-    pub(super) fn declaration(&self) -> Declaration {
+    pub(crate) fn declaration(&self) -> Declaration {
         let queue_type = match self.queue_type.as_str() {
             "quorum" => QueueType::Quorum,
             "stream" => QueueType::Stream,
@@ -292,7 +292,7 @@ impl QueueImage {
 }
 
 impl BindingImage {
-    pub(super) fn of(binding: &Binding) -> Self {
+    pub(crate) fn of(binding: &Binding) -> Self {
         let (queue, exchange) = match &binding.destination {
             Destination::Queue(queue) => (Some(queue.0), None),
             Destination::Exchange(name) => (None, Some(name.to_string())),
@@ -306,7 +306,7 @@ impl BindingImage {
         }
     }
 
-    pub(super) fn binding(self) -> Option<Binding> {
+    pub(crate) fn binding(self) -> Option<Binding> {
         let queue = self.queue.map(|queue| Destination::Queue(ottla_store::StreamId(queue)));
         let exchange = self.exchange.map(|name| Destination::Exchange(name.into()));
         Some(Binding {
