@@ -45,6 +45,13 @@ pub enum CatalogFact {
         /// By name.
         overrides: Overrides,
     },
+    /// All explicit settings of a group from here on, whether it exists or not.
+    GroupConfigured {
+        /// Which.
+        group: String,
+        /// By name.
+        overrides: Overrides,
+    },
 }
 
 /// A topic in a fact or a snapshot.
@@ -69,6 +76,8 @@ pub struct CatalogImage {
     pub topics: Vec<TopicImage>,
     /// See [`CatalogFact::BrokerConfigured`].
     pub broker: Overrides,
+    /// See [`CatalogFact::GroupConfigured`].
+    pub groups: BTreeMap<String, Overrides>,
 }
 
 /// What exists.
@@ -80,6 +89,7 @@ pub struct Catalog {
     collisions: HashMap<String, Arc<str>>,
     streams: HashMap<StreamId, Arc<Partition>>,
     broker: Overrides,
+    groups: BTreeMap<String, Overrides>,
     changed: Lsn,
 }
 
@@ -87,8 +97,13 @@ impl Catalog {
     /// The catalogue of a snapshot.
     #[must_use]
     pub fn restore(image: CatalogImage, changed: Lsn) -> Self {
-        let mut catalog =
-            Self { cluster: image.cluster, broker: image.broker, changed, ..Self::default() };
+        let mut catalog = Self {
+            cluster: image.cluster,
+            broker: image.broker,
+            groups: image.groups,
+            changed,
+            ..Self::default()
+        };
         for topic in image.topics {
             catalog.add(topic);
         }
@@ -108,6 +123,7 @@ impl Catalog {
             cluster: self.cluster,
             topics: topics.collect(),
             broker: self.broker.clone(),
+            groups: self.groups.clone(),
         }
     }
 
@@ -133,6 +149,12 @@ impl Catalog {
                 }
             }
             CatalogFact::BrokerConfigured { overrides } => self.broker = overrides,
+            CatalogFact::GroupConfigured { group, overrides } if overrides.is_empty() => {
+                self.groups.remove(&group);
+            }
+            CatalogFact::GroupConfigured { group, overrides } => {
+                self.groups.insert(group, overrides);
+            }
         }
     }
 
@@ -181,6 +203,12 @@ impl Catalog {
     #[must_use]
     pub const fn broker(&self) -> &Overrides {
         &self.broker
+    }
+
+    /// What was set explicitly of a group.
+    #[must_use]
+    pub fn group_settings(&self, group: &str) -> Option<&Overrides> {
+        self.groups.get(group)
     }
 
     fn add(&mut self, image: TopicImage) {

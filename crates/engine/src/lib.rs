@@ -33,7 +33,9 @@ pub use ottla_store::{
 pub use self::chance::base64_id;
 pub use self::engine::{
     CommitFailure, CommitRefused, Commits, ConfigureError, ConsumerRefused, CreateError, Decided,
-    DeleteGroupError, DeleteRecordsError, Engine, Found, GROUPS_MAX, GroupRefused, GroupSummary,
-    NewTopic, Options, PartitionsError, Reply, TxnCommitRefused, TxnProduceError, Writer,
+    DeleteGroupError, DeleteRecordsError, Engine, Found, GROUP_SETTINGS, GROUPS_MAX, GroupRefused,
+    GroupSetting, GroupSummary, GroupValues, NewTopic, Options, PartitionsError, Reply, ShareAcks,
+    ShareConfig, ShareFetchError, ShareReset, ShareWant, Shared, TxnCommitRefused, TxnProduceError,
+    Writer, check_group_setting, part_of,
 };
 pub use self::txn::producers::Aborted;

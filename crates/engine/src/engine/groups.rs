@@ -5,6 +5,8 @@
 
 mod consumers;
 mod offsets;
+mod share_config;
+mod shares;
 mod sweep;
 mod view;
 
@@ -19,6 +21,10 @@ use ottla_store::{Lsn, Purpose, Refused};
 pub use self::consumers::ConsumerRefused;
 pub(super) use self::offsets::forget_topic;
 pub use self::offsets::{CommitFailure, CommitRefused, Commits};
+pub use self::share_config::{
+    GROUP_SETTINGS, GroupSetting, GroupValues, ShareConfig, ShareReset, check_group_setting,
+};
+pub use self::shares::{ShareAcks, ShareFetchError, ShareWant, Shared, part_of};
 use self::sweep::Sweep;
 pub use self::view::{DeleteGroupError, GroupSummary};
 use super::Engine;
@@ -32,6 +38,7 @@ use crate::group::{
     Effect, Group as Machine, GroupEffect, GroupId, GroupRecord, GroupSettings, RememberedGroup,
     Ticket,
 };
+use crate::waiters::Waiters;
 
 /// Takes the answer to a request that may have waited, and the place that the reply waits for.
 pub type Reply = Box<dyn FnOnce(Answer, Lsn) + Send>;
@@ -50,6 +57,8 @@ pub(super) struct Groups {
 /// A group and its lock. Several are locked in ascending order of their names.
 pub(super) struct GroupCell {
     group: Mutex<Group>,
+    /// Members of a share group that wait for records.
+    waiters: Waiters,
 }
 
 /// What the engine knows of a group.
@@ -238,6 +247,7 @@ impl Engine {
                 self.carry_out(group, effects, Some(reservation))
             });
             tell(ready.ok().flatten().unwrap_or_default());
+            self.wake_share(&id); // locks may have ended
         }
     }
 
@@ -274,7 +284,7 @@ impl Groups {
             let machine = Machine::restore(id.clone(), GroupSettings::default(), image, now);
             let mut group = Group { machine, changed, footprint, ..Group::new(id.clone()) };
             groups.schedule(&mut group);
-            let cell = Arc::new(GroupCell { group: Mutex::new(group) });
+            let cell = Arc::new(GroupCell::new(group));
             groups.table.write().unwrap_or_else(PoisonError::into_inner).insert(id, cell);
         }
         groups
@@ -296,7 +306,7 @@ impl Groups {
         }
         let cell = table
             .entry(id.clone())
-            .or_insert_with(|| Arc::new(GroupCell { group: Mutex::new(Group::new(id.clone())) }));
+            .or_insert_with(|| Arc::new(GroupCell::new(Group::new(id.clone()))));
         Ok(Arc::clone(cell))
     }
 
@@ -347,6 +357,10 @@ impl Groups {
 }
 
 impl GroupCell {
+    fn new(group: Group) -> Self {
+        Self { group: Mutex::new(group), waiters: Waiters::default() }
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, Group> {
         self.group.lock().unwrap_or_else(PoisonError::into_inner)
     }

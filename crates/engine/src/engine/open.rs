@@ -1,7 +1,7 @@
 //! Opening: the engine is a replay of the log over the snapshot. And the other direction: the
 //! engine's objects for the next snapshot.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -23,7 +23,8 @@ use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::fact::{Fact, ObjectKey, TransactionEnded, decode, encode};
 use crate::group::offsets::OffsetsRecord;
-use crate::group::{GroupId, GroupRecord, RememberedGroup};
+use crate::group::share::ShareRecord;
+use crate::group::{GroupId, GroupRecord, RememberedGroup, assignor};
 use crate::topic::{PartitionImage, PartitionState, TopicId};
 use crate::txn::coordinator::{RememberedTransactions, TxnRecord};
 
@@ -190,15 +191,16 @@ impl Recovery {
     }
 
     /// A topic's offsets go with it (store.md rule 12).
-    fn forget_offsets(&mut self, lsn: Lsn, topic: TopicId) {
-        let Some(topic) = self.catalog.topic_by_id(topic).map(|topic| Arc::clone(topic.name()))
-        else {
+    fn forget_offsets(&mut self, lsn: Lsn, id: TopicId) {
+        let Some(topic) = self.catalog.topic_by_id(id).map(|topic| Arc::clone(topic.name())) else {
             return; // the catalogue's snapshot is newer: so are those of the groups, or they follow
         };
         for (image, applied) in self.groups.values_mut() {
             if *applied < lsn {
                 let topic = Arc::clone(&topic);
                 image.replay(GroupRecord::Offsets(OffsetsRecord::TopicDeleted { topic }));
+                let topics = BTreeSet::from([assignor::TopicId(id.0)]);
+                image.replay(GroupRecord::Share(ShareRecord::Forgotten { topics }));
                 *applied = lsn;
             }
         }

@@ -185,12 +185,12 @@ impl Engine {
         ordered.sort_by_key(|partition| partition.stream());
         let deletions =
             ordered.iter().map(|partition| Item::Delete { stream: partition.stream() }).collect();
-        let groups = self.groups_on(topic.name());
+        let groups = self.groups_on(&topic);
         let mut offsets: Vec<_> = groups.iter().map(|group| group.lock()).collect();
         let locked: Vec<_> = ordered.iter().map(|partition| partition.lock()).collect();
         let fact = CatalogFact::TopicDeleted { id };
         let lsn = self.append_catalog(&mut catalog, Purpose::Shrink, deletions, fact)?;
-        forget_topic(&mut offsets, topic.name(), lsn);
+        forget_topic(&mut offsets, &topic, lsn);
         drop(locked); // closed by the catalogue before any other append could come between
         Ok(Some(lsn))
     }
@@ -229,6 +229,19 @@ impl Engine {
         let mut overrides = catalog.broker().clone();
         change(&mut overrides);
         let fact = CatalogFact::BrokerConfigured { overrides };
+        self.append_catalog(&mut catalog, Purpose::Grow, Vec::new(), fact)
+    }
+
+    /// Changes settings of a group, which the caller has checked; it need not exist.
+    pub fn configure_group(
+        &self,
+        group: &str,
+        change: impl FnOnce(&mut Overrides),
+    ) -> Result<Lsn, Refused> {
+        let mut catalog = self.catalog_mut();
+        let mut overrides = catalog.group_settings(group).cloned().unwrap_or_default();
+        change(&mut overrides);
+        let fact = CatalogFact::GroupConfigured { group: group.to_owned(), overrides };
         self.append_catalog(&mut catalog, Purpose::Grow, Vec::new(), fact)
     }
 

@@ -8,6 +8,7 @@ mod effect;
 mod ids;
 pub mod offsets;
 mod one;
+pub mod share;
 mod subscription;
 
 pub use effect::Effect;

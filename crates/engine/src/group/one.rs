@@ -16,6 +16,10 @@ use super::consumer::{
 use super::effect::Effect;
 use super::ids::{GroupId, MemberId};
 use super::offsets::{Offsets, OffsetsRecord, Use};
+use super::share::{
+    RememberedShares, ShareBeat, ShareBeatError, ShareBeaten, ShareGroup, ShareRecord,
+    ShareSettings, ShareState,
+};
 use super::subscription;
 use crate::clock::{Monotonic, Now, Wall};
 
@@ -32,6 +36,8 @@ pub enum GroupRecord {
     Became(Protocol),
     /// It is gone with everything it knew.
     Deleted,
+    /// Of its share members and the partitions they share.
+    Share(ShareRecord),
 }
 
 /// Which protocol a group's members speak. Append-only.
@@ -42,6 +48,8 @@ pub enum Protocol {
     Classic,
     /// ConsumerGroupHeartbeat.
     Consumer,
+    /// ShareGroupHeartbeat.
+    Share,
 }
 
 /// The fold of a group's records, also its part of a snapshot. Fields are only added at the end.
@@ -51,6 +59,7 @@ pub struct RememberedGroup {
     classic: Remembered,
     consumer: RememberedConsumers,
     offsets: Offsets,
+    share: RememberedShares,
 }
 
 impl RememberedGroup {
@@ -65,6 +74,7 @@ impl RememberedGroup {
                 *self = Self { protocol, offsets, ..Self::default() };
             }
             GroupRecord::Deleted => *self = Self::default(),
+            GroupRecord::Share(record) => self.share.replay(record),
         }
     }
 }
@@ -76,6 +86,8 @@ pub struct GroupSettings {
     pub classic: classic::Settings,
     /// For KIP-848 groups.
     pub consumer: ConsumerSettings,
+    /// For share groups.
+    pub share: ShareSettings,
 }
 
 /// What a group asks its caller to do.
@@ -96,6 +108,7 @@ pub struct Group {
 enum Kind {
     Classic(Box<ClassicGroup>),
     Consumer(Box<ConsumerGroup>),
+    Share(Box<ShareGroup>),
 }
 
 /// The group's members speak the other protocol.
@@ -125,6 +138,8 @@ pub enum State {
     Classic(Phase),
     /// Of a KIP-848 group.
     Consumer(GroupState),
+    /// Of a share group.
+    Share(ShareState),
 }
 
 impl fmt::Display for State {
@@ -132,6 +147,7 @@ impl fmt::Display for State {
         match self {
             Self::Classic(phase) => phase.fmt(f),
             Self::Consumer(state) => state.fmt(f),
+            Self::Share(state) => state.fmt(f),
         }
     }
 }
@@ -151,13 +167,16 @@ impl Group {
         remembered: RememberedGroup,
         now: Now,
     ) -> Self {
-        let RememberedGroup { protocol, classic, consumer, offsets } = remembered;
+        let RememberedGroup { protocol, classic, consumer, offsets, share } = remembered;
         let kind = match protocol {
             Protocol::Classic => {
                 Kind::Classic(Box::new(ClassicGroup::restore(settings.classic, classic, now)))
             }
             Protocol::Consumer => {
                 Kind::Consumer(Box::new(ConsumerGroup::restore(settings.consumer, consumer, now)))
+            }
+            Protocol::Share => {
+                Kind::Share(Box::new(ShareGroup::restore(settings.share, share, now)))
             }
         };
         Self { id, settings, kind, offsets }
@@ -177,6 +196,11 @@ impl Group {
                 consumer: group.remembered().clone(),
                 ..empty
             },
+            Kind::Share(group) => RememberedGroup {
+                protocol: Protocol::Share,
+                share: group.remembered().clone(),
+                ..empty
+            },
         }
     }
 
@@ -187,6 +211,9 @@ impl Group {
         now: Now,
     ) -> Result<Vec<GroupEffect>, OtherProtocol> {
         let mut effects = Vec::new();
+        if matches!(self.kind, Kind::Share(_)) {
+            return Err(OtherProtocol);
+        }
         if let Kind::Consumer(group) = &self.kind {
             let joins = matches!(command, Command::Join(_));
             if !joins || group.state() != GroupState::Empty {
@@ -229,12 +256,40 @@ impl Group {
         Ok((decision.answer, records))
     }
 
+    /// A share member's heartbeat. A group that nobody has used becomes a share group by a join, and
+    /// stays one until it is deleted.
+    pub fn share(
+        &mut self,
+        beat: &ShareBeat,
+        topics: &dyn Topics,
+        now: Now,
+    ) -> Result<(Result<ShareBeaten, ShareBeatError>, Vec<GroupRecord>), OtherProtocol> {
+        let mut records = Vec::new();
+        if let Kind::Share(group) = &mut self.kind {
+            let (answer, own) = group.heartbeat(beat, topics, now);
+            records.extend(own.into_iter().map(GroupRecord::Share));
+            return Ok((answer, records));
+        }
+        if beat.epoch != 0 || !self.is_empty() || !self.offsets.is_empty() {
+            return Err(OtherProtocol);
+        }
+        let mut fresh = ShareGroup::new(self.settings.share);
+        let (answer, own) = fresh.heartbeat(beat, topics, now);
+        if answer.is_ok() {
+            self.kind = Kind::Share(Box::new(fresh));
+            records.push(GroupRecord::Became(Protocol::Share));
+            records.extend(own.into_iter().map(GroupRecord::Share));
+        }
+        Ok((answer, records))
+    }
+
     /// The earliest time at which [`tick`](Self::tick) has something to do.
     #[must_use]
     pub fn deadline(&self) -> Option<Monotonic> {
         match &self.kind {
             Kind::Classic(group) => group.deadline(),
             Kind::Consumer(group) => group.deadline(),
+            Kind::Share(group) => group.deadline(),
         }
     }
 
@@ -248,6 +303,10 @@ impl Group {
             Kind::Consumer(group) => {
                 let own = group.tick(now).into_iter();
                 own.map(|record| Effect::Persist(GroupRecord::Consumer(record))).collect()
+            }
+            Kind::Share(group) => {
+                let own = group.tick(now).into_iter();
+                own.map(|record| Effect::Persist(GroupRecord::Share(record))).collect()
             }
         }
     }
@@ -263,6 +322,7 @@ impl Group {
         match &mut self.kind {
             Kind::Classic(group) => group.check_commit(who, transactional, now),
             Kind::Consumer(group) => group.check_commit(who, transactional),
+            Kind::Share(_) => Err(CommitError::GroupNotFound),
         }
     }
 
@@ -271,6 +331,7 @@ impl Group {
         match &self.kind {
             Kind::Classic(_) => Ok(()),
             Kind::Consumer(group) => group.check_fetch(member, epoch),
+            Kind::Share(_) => Err(CommitError::GroupNotFound),
         }
     }
 
@@ -321,7 +382,8 @@ impl Group {
         };
         let expired = self.offsets.expire(used, retention_ms, now);
         let mut records: Vec<GroupRecord> = expired.map(GroupRecord::Offsets).into_iter().collect();
-        if self.is_empty() && self.offsets.is_empty() && !self.holds_newcomers() {
+        let shares = self.as_share().is_some_and(|group| !group.topics().is_empty());
+        if self.is_empty() && self.offsets.is_empty() && !self.holds_newcomers() && !shares {
             records.push(GroupRecord::Deleted);
         }
         records
@@ -339,6 +401,7 @@ impl Group {
         match &self.kind {
             Kind::Classic(group) => matches!(group.phase(), Phase::Empty | Phase::Dead),
             Kind::Consumer(group) => group.state() == GroupState::Empty,
+            Kind::Share(group) => group.state() == ShareState::Empty,
         }
     }
 
@@ -348,6 +411,7 @@ impl Group {
         match &self.kind {
             Kind::Classic(group) => State::Classic(group.phase()),
             Kind::Consumer(group) => State::Consumer(group.state()),
+            Kind::Share(group) => State::Share(group.state()),
         }
     }
 
@@ -357,6 +421,7 @@ impl Group {
         match &self.kind {
             Kind::Classic(group) => group.protocol_type().map_or("", |kind| kind),
             Kind::Consumer(_) => "consumer",
+            Kind::Share(_) => "share",
         }
     }
 
@@ -365,7 +430,7 @@ impl Group {
     pub fn as_classic(&self) -> Option<&ClassicGroup> {
         match &self.kind {
             Kind::Classic(group) => Some(group),
-            Kind::Consumer(_) => None,
+            Kind::Consumer(_) | Kind::Share(_) => None,
         }
     }
 
@@ -373,8 +438,36 @@ impl Group {
     #[must_use]
     pub fn as_consumer(&self) -> Option<&ConsumerGroup> {
         match &self.kind {
-            Kind::Classic(_) => None,
+            Kind::Classic(_) | Kind::Share(_) => None,
             Kind::Consumer(group) => Some(group),
+        }
+    }
+
+    /// The share machine, for ShareGroupDescribe; `None` for other groups.
+    #[must_use]
+    pub fn as_share(&self) -> Option<&ShareGroup> {
+        match &self.kind {
+            Kind::Share(group) => Some(group),
+            Kind::Classic(_) | Kind::Consumer(_) => None,
+        }
+    }
+
+    /// The share machine, to fetch and acknowledge; the caller logs what it returns as
+    /// [`GroupRecord::Share`].
+    pub fn as_share_mut(&mut self) -> Option<&mut ShareGroup> {
+        match &mut self.kind {
+            Kind::Share(group) => Some(group),
+            Kind::Classic(_) | Kind::Consumer(_) => None,
+        }
+    }
+
+    /// Which protocol its members speak.
+    #[must_use]
+    pub const fn protocol(&self) -> Protocol {
+        match self.kind {
+            Kind::Classic(_) => Protocol::Classic,
+            Kind::Consumer(_) => Protocol::Consumer,
+            Kind::Share(_) => Protocol::Share,
         }
     }
 
@@ -382,6 +475,7 @@ impl Group {
         match &self.kind {
             Kind::Classic(group) => group.empty_since(),
             Kind::Consumer(group) => group.empty_since(),
+            Kind::Share(_) => None,
         }
     }
 
@@ -403,6 +497,7 @@ impl Group {
             Kind::Classic(_) => None,
             Kind::Consumer(group) if group.has_patterns() => None,
             Kind::Consumer(group) => Some(group.topic_names()),
+            Kind::Share(_) => None,
         }
     }
 }

@@ -5,13 +5,14 @@ use ottla_engine::codec::InflateError;
 use ottla_engine::group::classic::{CommitError, HeartbeatError, JoinError, LeaveError, SyncError};
 use ottla_engine::group::consumer::BeatError;
 use ottla_engine::group::offsets::{FetchError, OffsetError};
+use ottla_engine::group::share::{AckError, ShareBeatError};
 use ottla_engine::topic::ProduceError;
 use ottla_engine::txn::coordinator::{AddError, EndError, InitError};
 use ottla_engine::txn::producers::ProducerError;
 use ottla_engine::{
     CommitFailure, CommitRefused, ConfigureError, ConsumerRefused, CreateError, DeleteGroupError,
-    DeleteRecordsError, GroupRefused, PartitionsError, ReadError, Refused, TxnCommitRefused,
-    TxnProduceError,
+    DeleteRecordsError, GroupRefused, PartitionsError, ReadError, Refused, ShareFetchError,
+    TxnCommitRefused, TxnProduceError,
 };
 use ottla_kafka_proto::{ApiVersion, ErrorCode};
 
@@ -238,6 +239,33 @@ pub(super) const fn consumer_refused(error: &ConsumerRefused) -> ErrorCode {
             ErrorCode::GROUP_ID_NOT_FOUND
         }
         ConsumerRefused::Group(cause) => group_refused(cause),
+        _ => ErrorCode::UNKNOWN_SERVER_ERROR,
+    }
+}
+
+pub(super) const fn share_beat(error: &ShareBeatError) -> ErrorCode {
+    match error {
+        ShareBeatError::InvalidRequest(_) => ErrorCode::INVALID_REQUEST,
+        ShareBeatError::UnknownMember(_) => ErrorCode::UNKNOWN_MEMBER_ID,
+        ShareBeatError::GroupFull => ErrorCode::GROUP_MAX_SIZE_REACHED,
+        ShareBeatError::FencedEpoch => ErrorCode::FENCED_MEMBER_EPOCH,
+        _ => ErrorCode::UNKNOWN_SERVER_ERROR,
+    }
+}
+
+pub(super) const fn share_ack(error: AckError) -> ErrorCode {
+    match error {
+        AckError::InvalidRequest(_) => ErrorCode::INVALID_REQUEST,
+        AckError::InvalidState => ErrorCode::INVALID_RECORD_STATE,
+        AckError::UnknownPartition => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        _ => ErrorCode::UNKNOWN_SERVER_ERROR,
+    }
+}
+
+pub(super) const fn share_fetch(error: &ShareFetchError) -> ErrorCode {
+    match error {
+        ShareFetchError::Group(cause) => consumer_refused(cause),
+        ShareFetchError::Read(cause) => read(cause),
         _ => ErrorCode::UNKNOWN_SERVER_ERROR,
     }
 }

@@ -4,6 +4,7 @@ mod codes;
 mod driver;
 mod fetch_sessions;
 mod handlers;
+mod share_sessions;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use ottla_engine::Engine;
 use tokio::net::TcpListener;
 
 use self::fetch_sessions::FetchSessions;
+use self::share_sessions::{Held, ShareSessions};
 use crate::config::{Advertise, Config};
 use crate::release::Release;
 use crate::shutdown::Shutdown;
@@ -23,6 +25,7 @@ pub(crate) struct Context {
     release: Arc<Release>,
     config: Config,
     fetch_sessions: FetchSessions,
+    share_sessions: ShareSessions,
 }
 
 /// What the handlers know of a connection.
@@ -32,11 +35,19 @@ struct Peer {
     /// The address the client connected to: what it is told to come back to.
     local: SocketAddr,
     remote: SocketAddr,
+    /// The share sessions of this connection: they end with it.
+    shares: Held,
 }
 
 impl Context {
     pub(crate) fn new(config: &Config, engine: Arc<Engine>, release: Arc<Release>) -> Self {
-        Self { engine, release, config: config.clone(), fetch_sessions: FetchSessions::default() }
+        Self {
+            engine,
+            release,
+            config: config.clone(),
+            fetch_sessions: FetchSessions::default(),
+            share_sessions: ShareSessions::default(),
+        }
     }
 }
 
@@ -61,7 +72,8 @@ pub(crate) async fn listen(listener: TcpListener, context: Arc<Context>, shutdow
         match accepted {
             Ok((stream, remote)) => {
                 let Ok(local) = stream.local_addr() else { continue };
-                let peer = Peer { context: Arc::clone(&context), local, remote };
+                let shares = Held::new(Arc::clone(&context));
+                let peer = Peer { context: Arc::clone(&context), local, remote, shares };
                 tokio::spawn(driver::drive(stream, peer, shutdown.subscribe()));
             }
             Err(error) => {

@@ -51,7 +51,7 @@ impl Engine {
 }
 
 /// The topics that exist, as a group has to know them.
-struct Known<'a>(&'a Catalog);
+pub(super) struct Known<'a>(pub(super) &'a Catalog);
 
 impl Topics for Known<'_> {
     fn version(&self) -> u64 {

@@ -9,10 +9,11 @@ use super::{FACT_BYTES, Group, GroupCell, GroupRefused};
 use crate::catalog::Catalog;
 use crate::clock::Now;
 use crate::engine::Engine;
+use crate::group::assignor::TopicId;
 use crate::group::classic::{CommitError, Committer};
 use crate::group::offsets::{Commit, OffsetError, Offsets, OffsetsRecord};
 use crate::group::{GroupId, GroupRecord};
-use crate::topic::PartitionId;
+use crate::topic::{PartitionId, Topic};
 use crate::txn::ProducerId;
 
 /// Why one offset was not committed.
@@ -128,10 +129,15 @@ impl Engine {
         Ok(done.map_or((false, self.groups.removed()), |lsn| (true, lsn)))
     }
 
-    /// The groups that have offsets of a topic, by name.
-    pub(in crate::engine) fn groups_on(&self, topic: &str) -> Vec<Arc<GroupCell>> {
+    /// The groups that have offsets of a topic or share it, by name.
+    pub(in crate::engine) fn groups_on(&self, topic: &Topic) -> Vec<Arc<GroupCell>> {
         let mut cells = self.groups.all();
-        cells.retain(|cell| cell.lock().machine.offsets().concerns(topic));
+        cells.retain(|cell| {
+            let group = cell.lock();
+            let share = group.machine.as_share();
+            group.machine.offsets().concerns(topic.name())
+                || share.is_some_and(|share| share.topics().contains(&TopicId(topic.id().0)))
+        });
         cells
     }
 }
@@ -140,11 +146,14 @@ impl Engine {
 /// was appended, take it as theirs.
 pub(in crate::engine) fn forget_topic(
     groups: &mut [MutexGuard<'_, Group>],
-    topic: &Arc<str>,
+    topic: &Topic,
     lsn: Lsn,
 ) {
     for group in groups {
-        if group.machine.offsets_mut().delete_topic(topic).is_some() {
+        let offsets = group.machine.offsets_mut().delete_topic(topic.name()).is_some();
+        let gone = BTreeSet::from([TopicId(topic.id().0)]);
+        let share = group.machine.as_share_mut();
+        if share.and_then(|share| share.forget(gone)).is_some() || offsets {
             group.changed = lsn;
         }
     }

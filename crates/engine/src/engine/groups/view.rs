@@ -6,7 +6,7 @@ use ottla_store::{Lsn, Purpose, Refused};
 
 use super::FACT_BYTES;
 use crate::engine::Engine;
-use crate::group::{Group, GroupId};
+use crate::group::{Group, GroupId, Protocol};
 
 /// A group as ListGroups shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct GroupSummary {
     pub protocol_type: Arc<str>,
     /// Kafka's name of where it stands.
     pub state: String,
-    /// `classic` or `consumer`.
+    /// `classic`, `consumer` or `share`.
     pub kind: &'static str,
 }
 
@@ -60,7 +60,11 @@ impl Engine {
                 id: group.id.clone(),
                 protocol_type: group.machine.protocol_type().into(),
                 state: group.machine.state().to_string(),
-                kind: if group.machine.as_consumer().is_some() { "consumer" } else { "classic" },
+                kind: match group.machine.protocol() {
+                    Protocol::Classic => "classic",
+                    Protocol::Consumer => "consumer",
+                    Protocol::Share => "share",
+                },
             });
         }
         (groups, newest)

@@ -5,7 +5,7 @@ mod api;
 mod reconcile;
 mod record;
 mod subscribe;
-mod timers;
+pub(super) mod timers;
 
 #[cfg(test)]
 mod model;

@@ -6,30 +6,30 @@ use crate::clock::Monotonic;
 use crate::group::ids::MemberId;
 
 #[derive(Debug, Default)]
-pub(super) struct Timers {
+pub(in crate::group) struct Timers {
     at: BTreeMap<MemberId, Monotonic>,
     order: BTreeSet<(Monotonic, MemberId)>,
 }
 
 impl Timers {
-    pub(super) fn set(&mut self, id: &MemberId, at: Monotonic) {
+    pub(in crate::group) fn set(&mut self, id: &MemberId, at: Monotonic) {
         self.clear(id);
         self.at.insert(id.clone(), at);
         self.order.insert((at, id.clone()));
     }
 
-    pub(super) fn clear(&mut self, id: &MemberId) {
+    pub(in crate::group) fn clear(&mut self, id: &MemberId) {
         if let Some(at) = self.at.remove(id) {
             self.order.remove(&(at, id.clone()));
         }
     }
 
-    pub(super) fn first(&self) -> Option<Monotonic> {
+    pub(in crate::group) fn first(&self) -> Option<Monotonic> {
         self.order.first().map(|(at, _)| *at)
     }
 
     /// Takes out whatever is due.
-    pub(super) fn due(&mut self, now: Monotonic) -> Vec<MemberId> {
+    pub(in crate::group) fn due(&mut self, now: Monotonic) -> Vec<MemberId> {
         let mut due = Vec::new();
         while let Some((_, id)) = self.order.first().filter(|(at, _)| *at <= now) {
             let id = id.clone();
@@ -40,7 +40,7 @@ impl Timers {
     }
 
     #[cfg(test)]
-    pub(super) fn holds(&self, id: &MemberId) -> bool {
+    pub(in crate::group) fn holds(&self, id: &MemberId) -> bool {
         self.at.contains_key(id)
     }
 }

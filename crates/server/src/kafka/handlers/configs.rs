@@ -1,7 +1,7 @@
 //! DescribeConfigs, AlterConfigs, IncrementalAlterConfigs: settings of topics and of the broker.
 
-use ottla_engine::Lsn;
 use ottla_engine::topic::config::{DEFINITIONS, Definition, Kind, Overrides, check, definition};
+use ottla_engine::{GROUP_SETTINGS, GroupSetting, GroupValues, Lsn, check_group_setting};
 use ottla_kafka_proto::ErrorCode;
 use ottla_kafka_proto::messages::alter_configs::{
     AlterConfigsRequest, AlterConfigsResourceResponse, AlterConfigsResponse,
@@ -102,8 +102,12 @@ fn settings(
             let dynamic = catalog.broker();
             Ok((broker_settings(peer, id.is_some(), dynamic), catalog.changed()))
         }
-        RESOURCE_GROUP | RESOURCE_CLIENT_METRICS => Ok((Vec::new(), catalog.changed())),
-        RESOURCE_BROKER_LOGGER => Ok((Vec::new(), catalog.changed())),
+        RESOURCE_GROUP => {
+            let overrides = catalog.group_settings(&resource.resource_name);
+            let settings = GROUP_SETTINGS.iter().map(|setting| group_setting(setting, overrides));
+            Ok((settings.collect(), catalog.changed()))
+        }
+        RESOURCE_BROKER_LOGGER | RESOURCE_CLIENT_METRICS => Ok((Vec::new(), catalog.changed())),
         other => Err((ErrorCode::INVALID_REQUEST, format!("Unexpected resource type {other}"))),
     }
 }
@@ -117,6 +121,23 @@ fn topic_setting(definition: &'static Definition, overrides: &Overrides) -> Sett
         name: definition.name,
         kind: kind(definition.kind),
         documentation: definition.documentation,
+        read_only: false,
+        sources,
+    }
+}
+
+fn group_setting(setting: &'static GroupSetting, overrides: Option<&Overrides>) -> Setting {
+    let mut sources = vec![(SOURCE_DEFAULT, setting.default.to_owned())];
+    if let Some(value) = overrides.and_then(|all| all.get(setting.name)) {
+        sources.insert(0, (SOURCE_GROUP, value.clone()));
+    }
+    Setting {
+        name: setting.name,
+        kind: match setting.values {
+            GroupValues::Word(_) => TYPE_STRING,
+            GroupValues::Int(..) => TYPE_INT,
+        },
+        documentation: setting.documentation,
         read_only: false,
         sources,
     }
@@ -265,6 +286,17 @@ fn apply(
                 .configure_broker(edit)
                 .map_err(|refused| (codes::refused(refused), refused.to_string()))
         }
+        RESOURCE_GROUP if name.is_empty() => {
+            Err((ErrorCode::INVALID_REQUEST, "Default group resources are not allowed.".to_owned()))
+        }
+        RESOURCE_GROUP => {
+            if validate_only {
+                return Ok(engine.catalog().changed());
+            }
+            engine
+                .configure_group(name, edit)
+                .map_err(|refused| (codes::refused(refused), refused.to_string()))
+        }
         other => Err((
             ErrorCode::INVALID_REQUEST,
             format!("Unsupported resource type {other} for altering configs"),
@@ -288,6 +320,15 @@ fn check_change(resource_type: i8, change: &Change) -> Result<(), Failure> {
             let text = format!("Cannot update these configs dynamically: Set({name})");
             (ErrorCode::INVALID_REQUEST, text)
         });
+    }
+    if resource_type == RESOURCE_GROUP {
+        return match &change.value {
+            Some(value) if !is_list => check_group_setting(name, value).map_err(refused),
+            Some(_) => {
+                Err(refused(format!("Config value append is not allowed for config key: {name}")))
+            }
+            None => Ok(()),
+        };
     }
     let known =
         definition(name).ok_or_else(|| refused(format!("Unknown topic config name: {name}")))?;
@@ -404,6 +445,7 @@ const SOURCE_TOPIC: i8 = 1;
 const SOURCE_DYNAMIC_DEFAULT: i8 = 3;
 const SOURCE_STATIC_BROKER: i8 = 4;
 const SOURCE_DEFAULT: i8 = 5;
+const SOURCE_GROUP: i8 = 8;
 
 const TYPE_BOOLEAN: i8 = 1;
 const TYPE_STRING: i8 = 2;

@@ -15,6 +15,8 @@ mod offsets_delete;
 mod produce;
 mod producer_id;
 mod records;
+mod share;
+mod share_groups;
 mod topics;
 mod txns;
 mod txns_admin;
@@ -85,6 +87,13 @@ pub(super) async fn handle(
             groups_consumer::heartbeat(peer, client_id, request)
         }
         Request::ConsumerGroupDescribe(request) => groups_consumer::describe(peer, request),
+        Request::ShareGroupHeartbeat(request) => share_groups::heartbeat(peer, client_id, request),
+        Request::ShareGroupDescribe(request) => share_groups::describe(peer, request),
+        Request::ShareFetch(request) => share::fetch(peer, request).await,
+        Request::ShareAcknowledge(request) => share::acknowledge(peer, request),
+        Request::DescribeShareGroupOffsets(request) => share_groups::offsets(peer, request),
+        Request::AlterShareGroupOffsets(request) => share_groups::alter(peer, request),
+        Request::DeleteShareGroupOffsets(request) => share_groups::delete(peer, request),
         Request::AddPartitionsToTxn(request) => txns::add_partitions(peer, version, request),
         Request::AddOffsetsToTxn(request) => txns::add_offsets(peer, version, request),
         Request::TxnOffsetCommit(request) => txns::commit_offsets(peer, version, request),
