@@ -83,7 +83,6 @@ impl Window {
     }
 
     /// The run that contains `offset`: its last offset and its fate; else where the next begins.
-    #[must_use]
     pub fn at(&self, offset: i64) -> Result<(i64, Fate), Option<i64>> {
         if let Some((_, (last, fate))) = self.runs.range(..=offset).next_back()
             && *last >= offset

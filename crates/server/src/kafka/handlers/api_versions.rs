@@ -84,6 +84,7 @@ struct Feature {
 const FEATURES: &[Feature] = &[
     Feature { name: "group.version", lowest: 0, level: 1 },
     Feature { name: "metadata.version", lowest: 7, level: 25 },
+    Feature { name: "share.version", lowest: 0, level: 1 },
     Feature { name: "transaction.version", lowest: 0, level: 2 },
 ];
 
@@ -132,4 +133,11 @@ pub(in crate::kafka) const SERVED: &[ApiKey] = &[
     ApiKey::ConsumerGroupDescribe,
     ApiKey::ListConfigResources,
     ApiKey::DescribeTopicPartitions,
+    ApiKey::ShareGroupHeartbeat,
+    ApiKey::ShareGroupDescribe,
+    ApiKey::ShareFetch,
+    ApiKey::ShareAcknowledge,
+    ApiKey::DescribeShareGroupOffsets,
+    ApiKey::AlterShareGroupOffsets,
+    ApiKey::DeleteShareGroupOffsets,
 ];

@@ -132,18 +132,17 @@ fn settle(
             }
         }
     }
-    let mut lsn = Lsn::ZERO;
-    if !meant.is_empty() {
-        let acknowledged = engine.share_acknowledge(&key.0, &key.1, &meant);
-        let (results, newest) = acknowledged.map_err(|error| codes::consumer_refused(&error))?;
-        lsn = newest;
-        for ((part, _), result) in meant.into_iter().zip(results) {
-            let code = |error: AckError| codes::share_ack(error);
-            judged.insert(part, result.map_or_else(code, |()| ErrorCode::NONE));
-        }
-    }
+    let acknowledged = match meant.as_slice() {
+        [] => Ok((Vec::new(), Lsn::ZERO)),
+        meant => engine.share_acknowledge(&key.0, &key.1, meant),
+    };
     if turn == Turn::Last {
-        engine.share_release(&key.0, &key.1);
+        engine.share_release(&key.0, &key.1); // also when the acknowledgements were refused
+    }
+    let (results, lsn) = acknowledged.map_err(|error| codes::consumer_refused(&error))?;
+    for ((part, _), result) in meant.into_iter().zip(results) {
+        let code = |error: AckError| codes::share_ack(error);
+        judged.insert(part, result.map_or_else(code, |()| ErrorCode::NONE));
     }
     Ok((judged, turn, lsn))
 }
