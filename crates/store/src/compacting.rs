@@ -76,7 +76,7 @@ impl Core {
         let path = segment_path(id, file);
         let swapped = self
             .write_compacted(id, &chosen, file, task)
-            .and_then(|output| Ok((self.swap(id, &partition, &chosen, &output), output)));
+            .map(|output| (self.swap(id, &partition, &chosen, &output), output));
         match swapped {
             Ok((true, Compacted { meta, records_before, records_after, .. })) => {
                 let bytes_after = meta.bytes;
