@@ -153,3 +153,20 @@ async fn a_restart_forgets_neither_duplicates_nor_gaps_nor_epochs() {
     assert_eq!((next.error_code, next.base_offset), (ErrorCode::NONE, 3));
     assert_ne!(new_producer(&mut client).await.producer_id, id, "ids are never given twice");
 }
+
+/// 80 MiB at once, of which the log takes 32 before a sync: nobody is refused, and all is kept.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn producers_that_outrun_the_disk_are_held_back() {
+    let node = Node::own(|_| {}).await;
+    let topic = node.topic_with("outrun", 1, &[("max.message.bytes", "33554432")]).await;
+    let large = filled(BatchBuilder::new(Codec::None), &[&vec![7; 20 << 20]]);
+    let mut clients = [node.client().await, node.client().await];
+    for turn in 0..4 {
+        clients[turn % 2].send(9, producing(&topic, -1, Some(large.clone()))).await;
+    }
+    for turn in 0..4 {
+        let Response::Produce(answer) = clients[turn % 2].receive().await else { panic!() };
+        assert_eq!(answer.responses[0].partition_responses[0].error_code, ErrorCode::NONE);
+    }
+    assert_eq!(clients[0].fetch(&topic, 0).await.high_watermark, 4);
+}

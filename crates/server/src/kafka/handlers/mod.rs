@@ -55,7 +55,7 @@ pub(super) async fn handle(
     request: Request,
 ) -> Result<Option<Answer>, String> {
     let answer = match request {
-        Request::Produce(request) => return produce::produce(peer, version, request),
+        Request::Produce(request) => return produce::produce(peer, version, request).await,
         Request::Fetch(request) => fetch::fetch(peer, version, request).await,
         Request::ListOffsets(request) => list_offsets::list_offsets(peer, version, request),
         Request::Metadata(request) => metadata::metadata(peer, version, request),

@@ -17,7 +17,7 @@ use crate::kafka::{Peer, codes};
 
 /// Handles a Produce request. With acks=0 there is no answer; an error then closes the connection,
 /// the only way to tell.
-pub(super) fn produce(
+pub(super) async fn produce(
     peer: &Peer,
     version: ApiVersion,
     request: ProduceRequest,
@@ -31,8 +31,10 @@ pub(super) fn produce(
         now: peer.context.engine.now(),
     };
     let mut lsn = Lsn::ZERO;
-    let responses: Vec<TopicProduceResponse> =
-        request.topic_data.iter().map(|data| call.topic(data, &mut lsn)).collect();
+    let mut responses = Vec::with_capacity(request.topic_data.len());
+    for data in &request.topic_data {
+        responses.push(call.topic(data, &mut lsn).await);
+    }
     if acks == 0 {
         let mut partitions = responses.iter().flat_map(|topic| &topic.partition_responses);
         return match partitions.find(|partition| !partition.error_code.is_ok()) {
@@ -53,7 +55,7 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    fn topic(&self, data: &TopicProduceData, lsn: &mut Lsn) -> TopicProduceResponse {
+    async fn topic(&self, data: &TopicProduceData, lsn: &mut Lsn) -> TopicProduceResponse {
         let by_id = self.version.0 >= 13;
         let topic = {
             let catalog = self.peer.context.engine.catalog();
@@ -66,27 +68,47 @@ impl Call<'_> {
         };
         let unknown =
             if by_id { ErrorCode::UNKNOWN_TOPIC_ID } else { ErrorCode::UNKNOWN_TOPIC_OR_PARTITION };
-        let partitions = data.partition_data.iter().map(|data| {
+        let mut partition_responses = Vec::with_capacity(data.partition_data.len());
+        for data in &data.partition_data {
             let outcome = match &topic {
                 _ if !self.acks_valid => Err(Failure::of(ErrorCode::INVALID_REQUIRED_ACKS)),
-                Some(topic) => self.partition(topic, data),
+                Some(topic) => self.partition(topic, data).await,
                 None => Err(Failure::of(unknown)),
             };
-            answer(data.index, outcome, lsn)
-        });
+            partition_responses.push(answer(data.index, outcome, lsn));
+        }
         TopicProduceResponse {
-            partition_responses: partitions.collect(),
+            partition_responses,
             name: data.name.clone(),
             topic_id: data.topic_id,
         }
     }
 
-    fn partition(&self, topic: &Topic, data: &PartitionProduceData) -> Result<Produced, Failure> {
+    async fn partition(
+        &self,
+        topic: &Topic,
+        data: &PartitionProduceData,
+    ) -> Result<Produced, Failure> {
         let partition = topic
             .partition(PartitionId(data.index))
             .ok_or_else(|| Failure::of(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))?;
         let batch = self.prepare(topic, data.records.clone().unwrap_or_default())?;
-        self.append(&partition, batch)
+        loop {
+            match self.append(&partition, batch.clone()) {
+                Err(failure) if failure.code == ErrorCode::THROTTLING_QUOTA_EXCEEDED => {
+                    self.room().await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// The log has too much that is not synced: waits until what it has now is. Until then nothing
+    /// more is read from this client, which is the back-pressure that Kafka's clients expect.
+    async fn room(&self) {
+        let staged = self.peer.context.engine.store().end().0.saturating_sub(1);
+        self.peer.context.release.reached(Lsn(staged)).await;
+        tokio::task::yield_now().await; // others may hold room for what they are about to stage
     }
 
     /// Checks the batch in full; compressed ones off the runtime's workers' time slice.
