@@ -8,7 +8,7 @@ from pathlib import Path
 
 from . import bare, cache, examples, process, tour
 from .control import Control
-from .kafka import Kafka
+from .kafka import Kafka, java
 from .ottla import Ottla
 from .rabbitmq import RabbitMQ
 
@@ -84,6 +84,15 @@ def _run(command):
     return subprocess.run(command, cwd=TESTS, env=env, stdin=subprocess.DEVNULL).returncode
 
 
+def share_groups(system):
+    """Kafka's own Java client shares records; see tests/share_groups."""
+    java("ShareStory")  # says what is missing before anything is started
+    env = {**os.environ, "SHARE_BROKER": system}
+    python = cache.python(TESTS / "acceptance/requirements.txt")
+    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "share_groups"]
+    return subprocess.run(command, cwd=TESTS, env=env, stdin=subprocess.DEVNULL).returncode
+
+
 def examples_ottla():
     """Both halves, each on an Ottla of its own at the default ports of loopback."""
     kafka, amqp = examples.PORTS["kafka"], examples.PORTS["rabbitmq"]
@@ -109,6 +118,8 @@ SUITES = {
     "rules-rabbitmq-4.0": lambda: rules(RabbitMQ("trixie")),
     "rules-rabbitmq-4.3": lambda: rules(RabbitMQ("forky")),
     "rollback-ottla": lambda: rollback("ottla"),
+    "share-ottla": lambda: share_groups("ottla"),
+    "share-kafka": lambda: share_groups("kafka"),
     "examples-rabbitmq-4.0": lambda: examples.run(RabbitMQ("trixie", port=examples.PORTS["rabbitmq"]), "rabbitmq"),
     "clients-rabbitmq-4.0": lambda: clients(RabbitMQ("trixie"), "test_amqp_clients.py"),
     "clients-rabbitmq-4.3": lambda: clients(RabbitMQ("forky"), "test_amqp_clients.py"),
