@@ -1,6 +1,6 @@
 //! Ottla's durable log: bytes, offsets, files. No protocol, no async, spawns no thread.
 //!
-//! Every durable fact goes through one write-ahead log (WAL) with one group commit. A [`Frame`] is a
+//! Every durable fact goes through one write-ahead log (WAL) with one group commit. A [`Frame`](frame::Frame) is a
 //! set of facts that become durable together; [`Store::append`] gives it its place (an [`Lsn`]) and
 //! returns at once; a reply that reveals the frame is released when [`Store::durable`] has passed
 //! that place. What the WAL holds is later *retired*: partition batches to their partition's

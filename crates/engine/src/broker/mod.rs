@@ -4,7 +4,7 @@
 //! log ([`Lsn`]): the reply is held back until the log is durable past it. Deliveries arrive in the
 //! connection's [`Mailbox`]; its driver takes them out. See [`Broker`].
 //!
-//! Locks, outermost first: what exists ([`state::State`]); queues in ascending id; the rest are leaves.
+//! Locks, outermost first: what exists (`state::State`); queues in ascending id; the rest are leaves.
 //! None is held while waiting or while a body is read.
 
 mod access;

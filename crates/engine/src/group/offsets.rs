@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Wall;
 use crate::txn::{Outcome, ProducerId};
 
-/// Bytes of the string that a client may store with an offset [`offset.metadata.max.bytes`].
+/// Bytes of the string that a client may store with an offset (`offset.metadata.max.bytes`).
 pub const METADATA_BYTES_MAX: usize = 4096;
 
 /// Kafka's `offsets.retention.minutes`, 7 days, in milliseconds.

@@ -15,7 +15,7 @@ pub struct ShareConfig {
     pub isolation: Isolation,
 }
 
-/// Where a partition begins that the group has not shared yet [`share.auto.offset.reset`].
+/// Where a partition begins that the group has not shared yet (`share.auto.offset.reset`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShareReset {
     /// At its end.

@@ -91,11 +91,11 @@ pub trait Topics {
 /// Settings and bounds of KIP-848 groups; Kafka's names in brackets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConsumerSettings {
-    /// Milliseconds of silence after which a member is removed [`group.consumer.session.timeout.ms`].
+    /// Milliseconds of silence after which a member is removed (`group.consumer.session.timeout.ms`).
     pub session_timeout_ms: u32,
-    /// Told to the members [`group.consumer.heartbeat.interval.ms`].
+    /// Told to the members (`group.consumer.heartbeat.interval.ms`).
     pub heartbeat_interval_ms: u32,
-    /// Members of a group [`group.consumer.max.size`]; more are told that the group is full.
+    /// Members of a group (`group.consumer.max.size`); more are told that the group is full.
     pub members_max: usize,
     /// Topics that a member may name; more are an invalid request.
     pub topics_max: usize,

@@ -200,20 +200,20 @@ pub struct Lag {
 /// Settings and bounds of share groups; Kafka's names in brackets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShareSettings {
-    /// Milliseconds of silence after which a member is removed [`share.session.timeout.ms`].
+    /// Milliseconds of silence after which a member is removed (`share.session.timeout.ms`).
     pub session_timeout_ms: u32,
-    /// Told to the members [`share.heartbeat.interval.ms`].
+    /// Told to the members (`share.heartbeat.interval.ms`).
     pub heartbeat_interval_ms: u32,
-    /// Members of a group [`group.share.max.size`]; more are told that the group is full.
+    /// Members of a group (`group.share.max.size`); more are told that the group is full.
     pub members_max: usize,
     /// Topics that a member may name; more are an invalid request.
     pub topics_max: usize,
-    /// How long a member holds a record [`share.record.lock.duration.ms`].
+    /// How long a member holds a record (`share.record.lock.duration.ms`).
     pub lock_ms: u32,
     /// Deliveries of a record; one that comes back from the last is archived
-    /// [`share.delivery.count.limit`].
+    /// (`share.delivery.count.limit`).
     pub delivery_limit: u16,
-    /// Records of a partition in flight [`share.partition.max.record.locks`].
+    /// Records of a partition in flight (`share.partition.max.record.locks`).
     pub locks_max: u32,
 }
 

@@ -30,9 +30,9 @@ use crate::txn::ids::{Outcome, ProducerEpoch, ProducerId};
 /// What the operator decides about transactions, and the bounds; Kafka's names in brackets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Longest timeout that a client may ask for, in milliseconds [`transaction.max.timeout.ms`].
+    /// Longest timeout that a client may ask for, in milliseconds (`transaction.max.timeout.ms`).
     pub timeout_max_ms: u32,
-    /// An id unused for so many milliseconds is forgotten [`transactional.id.expiration.ms`].
+    /// An id unused for so many milliseconds is forgotten (`transactional.id.expiration.ms`).
     pub expiration_ms: u64,
     /// Transactional ids; a new one beyond is refused.
     pub ids_max: usize,
