@@ -123,7 +123,7 @@ impl Broker {
         let mut work = super::effects::Work::default();
         {
             let mut state = queue.lock();
-            let settings = Arc::new(queue.settings(&state.rules));
+            let settings = Arc::new(queue.settings(&state.rules, self.node));
             self.apply(queue, &mut state, Command::Configure(settings), now, &mut work);
         }
         self.finish(work, now);

@@ -89,7 +89,7 @@ impl Broker {
         if owner.is_some() {
             channel.connection.owned().push(Arc::clone(&queue));
         }
-        state.add_queue(Arc::clone(&queue), self.clock.now());
+        state.add_queue(Arc::clone(&queue), self.node, self.clock.now());
         Ok(queue)
     }
 

@@ -43,6 +43,7 @@ use ottla_store::{Lsn, Reservation, Store, StreamId};
 pub use self::connection::{Channel, Connection, ConnectionId, Login, Peer};
 pub use self::error::{BrokerError, ErrorKind};
 pub use self::mailbox::{Delivery, Got, Mailbox, Parcel};
+pub use self::queue::NodeRules;
 pub(crate) use self::recovery::BrokerRecovery;
 pub use self::request::{
     Bind, Committed, ConsumeRequest, DeleteIf, ExchangeDeclare, Held, PrefetchScope, Publish,
@@ -83,6 +84,7 @@ use crate::vhost::{Access, Resource};
 pub struct Broker {
     store: Arc<Store>,
     clock: Arc<dyn Clock>,
+    node: NodeRules,
     state: RwLock<State>,
     /// Queues with messages that wait for the log: each once, by the place its first one waits for.
     pending: Mutex<BTreeMap<(Lsn, StreamId), Arc<Queue>>>,

@@ -77,6 +77,20 @@ pub(super) enum Arrival {
     Known { expires_at: Wall, priority: u8, immediate: bool },
 }
 
+/// What holds on every queue of the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeRules {
+    /// Whether `basic.nack` with requeue counts toward a delivery limit, as through RabbitMQ 4.2, or
+    /// not, as since 4.3.
+    pub nack_counts: bool,
+}
+
+impl Default for NodeRules {
+    fn default() -> Self {
+        Self { nack_counts: true }
+    }
+}
+
 impl Queue {
     pub(super) fn new(
         id: StreamId,
@@ -128,9 +142,9 @@ impl Queue {
     }
 
     /// Begins with these rules.
-    pub(super) fn start(&self, rules: Rules, now: Now) {
+    pub(super) fn start(&self, rules: Rules, node: NodeRules, now: Now) {
         let mut state = self.lock();
-        let settings = self.settings(&rules);
+        let settings = self.settings(&rules, node);
         state.machine = Machine::new(Arc::new(settings), now);
         state.rules = Arc::new(rules);
     }
@@ -141,8 +155,9 @@ impl Queue {
     }
 
     /// What the rules mean for the machine.
-    pub(super) fn settings(&self, rules: &Rules) -> Settings {
-        rules.settings(self.declaration.queue_type, self.declaration.auto_delete)
+    pub(super) fn settings(&self, rules: &Rules, node: NodeRules) -> Settings {
+        let own = rules.settings(self.declaration.queue_type, self.declaration.auto_delete);
+        Settings { nack_counts: node.nack_counts, ..own }
     }
 
     /// What a snapshot must remember, and the newest fact in it; `None` if nothing.

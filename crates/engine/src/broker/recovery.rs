@@ -9,7 +9,7 @@ use super::Broker;
 use super::effects::Work;
 use super::facts::{BrokerFact, BrokerImage, QueueMessages};
 use super::message::Head;
-use super::queue::{Arrival, Recovered};
+use super::queue::{Arrival, NodeRules, Recovered};
 use super::state::State;
 use crate::chance::Chance;
 use crate::clock::{Clock, Wall};
@@ -114,11 +114,18 @@ impl BrokerRecovery {
     }
 
     /// The broker, running.
-    pub(crate) fn start(self, store: Arc<Store>, clock: Arc<dyn Clock>, seed: u64) -> Broker {
+    pub(crate) fn start(
+        self,
+        store: Arc<Store>,
+        clock: Arc<dyn Clock>,
+        node: NodeRules,
+        seed: u64,
+    ) -> Broker {
         let queues: Vec<_> = self.state.queues.values().cloned().collect();
         let broker = Broker {
             store,
             clock,
+            node,
             state: RwLock::new(self.state),
             pending: Mutex::default(),
             timers: Mutex::default(),

@@ -10,7 +10,7 @@ use super::facts::{
     BindingImage, BrokerFact, BrokerImage, ExchangeImage, PermissionImage, PolicyImage, QueueImage,
     VhostImage,
 };
-use super::queue::Queue;
+use super::queue::{NodeRules, Queue};
 use crate::clock::Now;
 use crate::exchange::{Destination, ExchangeName, Removed, Topology};
 use crate::queue::Rules;
@@ -197,7 +197,8 @@ impl State {
                 let declaration = queue.declaration();
                 let id = StreamId(queue.stream);
                 let queue = Queue::new(id, &queue.name, &vhost, declaration, None, lsn);
-                self.add_queue(Arc::new(queue), Now::default());
+                // the rules of the node come when the broker starts
+                self.add_queue(Arc::new(queue), NodeRules::default(), Now::default());
             }
             BrokerFact::QueueDeleted { vhost, name } => {
                 self.remove_queue(&vhost, &name);
@@ -246,10 +247,10 @@ impl State {
     }
 
     /// Makes a queue exist.
-    pub(super) fn add_queue(&mut self, queue: Arc<Queue>, now: Now) {
+    pub(super) fn add_queue(&mut self, queue: Arc<Queue>, node: NodeRules, now: Now) {
         let Some(vhost) = self.vhosts.get_mut(&queue.vhost) else { return };
         let rules = vhost.rules(&queue);
-        queue.start(rules, now);
+        queue.start(rules, node, now);
         vhost.topology.add_queue(&queue.name, queue.id);
         vhost.queues.insert(Arc::clone(&queue.name), Arc::clone(&queue));
         self.queues.insert(queue.id, queue);

@@ -17,7 +17,7 @@ use super::Engine;
 use super::groups::Groups;
 use super::producing::ProducerIds;
 use super::txns::Txns;
-use crate::broker::BrokerRecovery;
+use crate::broker::{BrokerRecovery, NodeRules};
 use crate::catalog::{Catalog, CatalogFact};
 use crate::chance::Chance;
 use crate::clock::Clock;
@@ -37,6 +37,8 @@ pub struct Options {
     pub partitions: i32,
     /// Whether a topic that is asked for begins to exist.
     pub auto_create_topics: bool,
+    /// What holds on every AMQP queue.
+    pub queues: NodeRules,
     /// Seeds identifiers; differs at each start.
     pub seed: u64,
 }
@@ -49,6 +51,7 @@ impl Options {
             store: ottla_store::Options { durability, seed, ..ottla_store::Options::default() },
             partitions: 1,
             auto_create_topics: true,
+            queues: NodeRules::default(),
             seed,
         }
     }
@@ -72,7 +75,12 @@ impl Engine {
         let (transactions, changed) = recovery.transactions;
         let txns = Txns::restore(transactions, changed, now);
         let store = Arc::new(store);
-        let broker = recovery.broker.start(Arc::clone(&store), Arc::clone(&clock), options.seed);
+        let broker = recovery.broker.start(
+            Arc::clone(&store),
+            Arc::clone(&clock),
+            options.queues,
+            options.seed,
+        );
         let engine = Self {
             store,
             clock,

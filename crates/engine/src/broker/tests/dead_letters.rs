@@ -1,6 +1,9 @@
 //! Rejected, expired, too many, tried too often: one frame out of the queue and on.
 
+use ottla_store::Durability;
+
 use super::rig::*;
+use crate::Options;
 use crate::broker::Channel;
 use crate::queue::Outcome;
 use crate::value::{Arguments, Value};
@@ -155,6 +158,33 @@ fn a_message_that_fails_too_often_is_given_up_and_its_count_survives() {
     let dead = rig.get(&mut channel, "dead").unwrap();
     assert_eq!(reason(&headers_of(&dead.properties)), "delivery_limit");
     assert_eq!(rig.body(&mut channel, "q"), "-");
+}
+
+#[test]
+fn a_nack_counts_toward_the_limit_where_the_node_says_so_also_after_a_restart() {
+    for (nack_counts, given_up) in [(true, true), (false, false)] {
+        let mut options = Options::new(Durability::Sync, 7);
+        options.queues.nack_counts = nack_counts;
+        let rig = Rig::with(options);
+        let mut channel = rig.channel();
+        let limit = [("x-queue-type", Value::text("quorum")), ("x-delivery-limit", Value::I32(2))];
+        dead_letters(&rig, &mut channel, &limit);
+        rig.publish(&mut channel, "q", "shaky");
+        rig.sync();
+        let nack = |rig: &Rig, channel: &mut Channel| {
+            let got = rig.get(channel, "q").unwrap();
+            rig.settle(channel, &got, Outcome::Nack);
+            rig.sync();
+        };
+        nack(&rig, &mut channel);
+        nack(&rig, &mut channel);
+        let rig = rig.restarted();
+        let mut channel = rig.channel();
+        nack(&rig, &mut channel);
+        let expected = if given_up { ("-", "shaky") } else { ("shaky", "-") };
+        assert_eq!(rig.body(&mut channel, "q"), expected.0);
+        assert_eq!(rig.body(&mut channel, "dead"), expected.1);
+    }
 }
 
 #[test]
