@@ -51,7 +51,7 @@ class Kafka:
         self.config = Path(self.home.name) / "server.properties"
         self.config.write_text("".join(f"{key}={value}\n" for key, value in config.items()))
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        cache.run(java("kafka.tools.StorageTool", "format", "-t", cluster, "-c", self.config), 60)
+        cache.run(java("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", self.config), 60)
         self.start()
         return self
 
