@@ -17,3 +17,15 @@ def classpath(pom, **properties):
         if not (found.exists() and all(map(os.path.exists, found.read_text().strip().split(":")))):
             cache.run(["mvn", "-q", "-B", "-f", pom, *flags, PLUGIN, "-Dmdep.includeScope=runtime", f"-Dmdep.outputFile={found}"], 400)
     return found.read_text().strip()
+
+
+def compiled(source, jars):
+    """The class path of one Java file, compiled once for each state of it, together with its jars."""
+    cache.need(("javac", "default-jdk-headless"))
+    key = hashlib.sha256(f"{jars} {source.read_text()}".encode()).hexdigest()[:12]
+    place = cache.folder("classes") / key
+    with cache.locked(f"classes-{key}"):
+        if not (place / "ready").exists():
+            cache.run(["javac", "-cp", jars, "-d", place, source], 120)
+            (place / "ready").touch()
+    return f"{place}:{jars}"

@@ -1,4 +1,5 @@
 """Which tests run against which system: `python3 -m rig.suites NAME…`, all of them without a name."""
+import functools
 import os
 import signal
 import subprocess
@@ -84,12 +85,12 @@ def _run(command):
     return subprocess.run(command, cwd=TESTS, env=env, stdin=subprocess.DEVNULL).returncode
 
 
-def share_groups(system):
-    """Kafka's own Java client shares records; see tests/share_groups."""
-    java("ShareStory")  # says what is missing before anything is started
-    env = {**os.environ, "SHARE_BROKER": system}
+def java_programs(system, folder):
+    """Programs of Kafka's own Java libraries in a folder, which starts its brokers itself."""
+    java("")  # says what is missing before anything is started
+    env = {**os.environ, f"{folder.split('_')[0].upper()}_BROKER": system}
     python = cache.python(TESTS / "acceptance/requirements.txt")
-    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "share_groups"]
+    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=5", folder]
     return subprocess.run(command, cwd=TESTS, env=env, stdin=subprocess.DEVNULL).returncode
 
 
@@ -118,8 +119,8 @@ SUITES = {
     "rules-rabbitmq-4.0": lambda: rules(RabbitMQ("trixie")),
     "rules-rabbitmq-4.3": lambda: rules(RabbitMQ("forky")),
     "rollback-ottla": lambda: rollback("ottla"),
-    "share-ottla": lambda: share_groups("ottla"),
-    "share-kafka": lambda: share_groups("kafka"),
+    **{f"{folder.split('_')[0]}-{system}": functools.partial(java_programs, system, folder)
+       for folder in ("share_groups", "streams", "connect") for system in ("ottla", "kafka")},
     "examples-rabbitmq-4.0": lambda: examples.run(RabbitMQ("trixie", port=examples.PORTS["rabbitmq"]), "rabbitmq"),
     "clients-rabbitmq-4.0": lambda: clients(RabbitMQ("trixie"), "test_amqp_clients.py"),
     "clients-rabbitmq-4.3": lambda: clients(RabbitMQ("forky"), "test_amqp_clients.py"),
