@@ -74,6 +74,12 @@ def rules(system):
     return _pytest(system, "rules", cache.python(TESTS / "acceptance/requirements.txt"), [])
 
 
+def commands(system):
+    """`ottla group` and `ottla txn`; see tests/commands."""
+    java("ConsoleShareConsumer")  # says what is missing before anything is started
+    return _pytest(system, "commands", cache.python(TESTS / "acceptance/requirements.txt"), [])
+
+
 def auditors():
     """The ledger's audits find every planted anomaly."""
     python = cache.python(TESTS / "ledger/requirements.txt")
@@ -121,6 +127,8 @@ SUITES = {
     "rollback-ottla": lambda: rollback("ottla"),
     **{f"{folder.split('_')[0]}-{system}": functools.partial(java_programs, system, folder)
        for folder in ("share_groups", "streams", "connect") for system in ("ottla", "kafka")},
+    "commands-ottla": lambda: commands(Ottla()),
+    "commands-kafka": lambda: commands(Kafka()),
     "examples-rabbitmq-4.0": lambda: examples.run(RabbitMQ("trixie", port=examples.PORTS["rabbitmq"]), "rabbitmq"),
     "clients-rabbitmq-4.0": lambda: clients(RabbitMQ("trixie"), "test_amqp_clients.py"),
     "clients-rabbitmq-4.3": lambda: clients(RabbitMQ("forky"), "test_amqp_clients.py"),

@@ -2,13 +2,16 @@
 
 mod consume;
 mod exit;
+mod group;
 mod inspect;
 mod kafka;
 mod produce;
 mod serve;
 mod table;
+mod time;
 mod topic;
 mod tour;
+mod txn;
 mod verify;
 
 use std::process::ExitCode;
@@ -24,6 +27,8 @@ fn main() -> ExitCode {
         .subcommand(topic::command())
         .subcommand(produce::command())
         .subcommand(consume::command())
+        .subcommand(group::command())
+        .subcommand(txn::command())
         .subcommand(inspect::command())
         .subcommand(verify::command())
         .get_matches();
@@ -32,6 +37,8 @@ fn main() -> ExitCode {
         Some(("topic", arguments)) => topic::run(arguments),
         Some(("produce", arguments)) => produce::run(arguments),
         Some(("consume", arguments)) => consume::run(arguments),
+        Some(("group", arguments)) => group::run(arguments),
+        Some(("txn", arguments)) => txn::run(arguments),
         Some(("inspect", arguments)) => inspect::run(arguments),
         Some(("verify", arguments)) => verify::run(arguments),
         _ => tour::run(), // `ottla tour`, and `ottla` alone

@@ -1,11 +1,12 @@
 //! The cluster behind a bootstrap address: which topics it has and who leads their partitions.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::time::Duration;
 
 use ottla_kafka_proto::messages::metadata::{MetadataRequestTopic, MetadataResponseTopic};
-use ottla_kafka_proto::messages::{MetadataRequest, MetadataResponse};
-use ottla_kafka_proto::{Request, Response, Uuid};
+use ottla_kafka_proto::messages::{FindCoordinatorRequest, MetadataRequest, MetadataResponse};
+use ottla_kafka_proto::{ErrorCode, Request, Response, Uuid};
 
 use crate::{ClientError, Connection};
 
@@ -37,6 +38,30 @@ pub struct Leader {
     pub node: i32,
     /// How many replicas it has.
     pub replicas: usize,
+}
+
+/// A partition of a topic.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TopicPartition {
+    /// The topic's name.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+}
+
+impl fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}]", self.topic, self.partition)
+    }
+}
+
+/// What a coordinator coordinates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CoordinatorKind {
+    /// A group, by its name.
+    Group = 0,
+    /// A transactional id.
+    Transaction = 1,
 }
 
 impl Cluster {
@@ -93,21 +118,81 @@ impl Cluster {
         answer
     }
 
+    /// Asks every broker the same.
+    pub fn call_every<R: Into<Request>>(
+        &mut self,
+        request: impl Fn() -> R,
+    ) -> Result<Vec<Response>, ClientError> {
+        // an empty list of topics is none; no list would be all
+        self.metadata(Some(MetadataRequest { topics: Some(Vec::new()), ..Default::default() }))?;
+        let mut nodes: Vec<i32> = self.addresses.keys().copied().collect();
+        nodes.sort_unstable();
+        nodes.into_iter().map(|node| self.call_node(node, request())).collect()
+    }
+
+    /// Asks the broker that coordinates `key`.
+    pub fn call_coordinator(
+        &mut self,
+        kind: CoordinatorKind,
+        key: &str,
+        request: impl Into<Request>,
+    ) -> Result<Response, ClientError> {
+        let asked = FindCoordinatorRequest {
+            key: key.into(),
+            key_type: kind as i8,
+            coordinator_keys: vec![key.into()],
+        };
+        let Response::FindCoordinator(found) = self.call(asked)? else {
+            return Err(self.unexpected("FindCoordinator"));
+        };
+        let what = || format!("the coordinator of {key}");
+        ClientError::check(what, found.error_code, found.error_message.as_deref())?;
+        let node = match found.coordinators.first() {
+            Some(one) => {
+                ClientError::check(what, one.error_code, one.error_message.as_deref())?;
+                self.addresses.insert(one.node_id, address(&one.host, one.port));
+                one.node_id
+            }
+            None => {
+                self.addresses.insert(found.node_id, address(&found.host, found.port));
+                found.node_id
+            }
+        };
+        self.call_node(node, request)
+    }
+
+    /// Repeats what failed because a coordinator is not ready or busy with another's change, for
+    /// half a minute at most.
+    pub fn retry<T>(
+        &mut self,
+        mut attempt: impl FnMut(&mut Self) -> Result<T, ClientError>,
+    ) -> Result<T, ClientError> {
+        for _ in 1..RETRIES_MAX {
+            match attempt(self) {
+                Err(ClientError::Refused { code, .. }) if is_passing(code) => {
+                    std::thread::park_timeout(RETRY_PAUSE);
+                }
+                outcome => return outcome,
+            }
+        }
+        attempt(self)
+    }
+
+    /// The error for an answer that is not the one to the question.
+    pub(crate) fn unexpected(&self, what: &str) -> ClientError {
+        let address = self.bootstrap.address().to_owned();
+        ClientError::NotServed { address, what: what.to_owned() }
+    }
+
     fn metadata(
         &mut self,
         request: Option<MetadataRequest>,
     ) -> Result<MetadataResponse, ClientError> {
         let Response::Metadata(answer) = self.bootstrap.call(request.unwrap_or_default())? else {
-            let address = self.bootstrap.address().to_owned();
-            return Err(ClientError::NotServed { address, what: "Metadata".to_owned() });
+            return Err(self.unexpected("Metadata"));
         };
         for broker in &answer.brokers {
-            let address = if broker.host.contains(':') {
-                format!("[{}]:{}", broker.host, broker.port)
-            } else {
-                format!("{}:{}", broker.host, broker.port)
-            };
-            self.addresses.insert(broker.node_id, address);
+            self.addresses.insert(broker.node_id, address(&broker.host, broker.port));
         }
         Ok(answer)
     }
@@ -128,5 +213,24 @@ fn shown(topic: &MetadataResponseTopic) -> Topic {
     Topic { name, id: topic.topic_id, partitions }
 }
 
+fn address(host: &str, port: i32) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// Whether the same request may succeed a little later.
+fn is_passing(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::COORDINATOR_LOAD_IN_PROGRESS
+            | ErrorCode::COORDINATOR_NOT_AVAILABLE
+            | ErrorCode::NOT_COORDINATOR
+            | ErrorCode::CONCURRENT_TRANSACTIONS
+    )
+}
+
+/// How often [`Cluster::retry`] tries.
+const RETRIES_MAX: usize = 150;
+/// How long it waits in between.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// How long a connection may take to open.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -81,7 +81,7 @@ impl Connection {
         let common = self
             .served
             .get(&api.code())
-            .map(|(first, last)| (spec.first.0.max(*first), spec.last.0.min(*last)));
+            .map(|(first, last)| (spec.first.0.max(*first), newest(api).min(*last)));
         match common {
             Some((first, last)) if first <= last => Ok(ApiVersion(last)),
             _ => Err(self.not_served(spec.name)),
@@ -168,6 +168,14 @@ impl Connection {
 
     fn not_served(&self, what: &str) -> ClientError {
         ClientError::NotServed { address: self.address.clone(), what: what.to_owned() }
+    }
+}
+
+/// The newest version to speak. From version 10 on these two name topics by id alone; here they are named.
+fn newest(api: ApiKey) -> i16 {
+    match api {
+        ApiKey::OffsetCommit | ApiKey::OffsetFetch => 9,
+        _ => api.spec().last.0,
     }
 }
 

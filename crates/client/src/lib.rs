@@ -5,11 +5,18 @@
 mod cluster;
 mod connection;
 mod error;
+mod group_offsets;
+mod groups;
+mod offsets;
 mod partitioner;
+mod transactions;
 
 pub use ottla_kafka_proto::{ErrorCode, Request, Response, Str, Uuid, messages};
 
-pub use self::cluster::{Cluster, Leader, Topic};
+pub use self::cluster::{Cluster, CoordinatorKind, Leader, Topic, TopicPartition};
 pub use self::connection::Connection;
 pub use self::error::ClientError;
+pub use self::groups::{Group, GroupDetails, GroupKind, Member};
+pub use self::offsets::{EARLIEST, LATEST, Positions};
 pub use self::partitioner::partition_of;
+pub use self::transactions::{Transaction, TransactionDetails};
