@@ -1,1 +1,33 @@
 //! The patterns of event-driven systems, over an embedded broker or a served one.
+//!
+//! A service says what it listens to, and runs. The same code runs in memory, on Ottla in the same
+//! process, on a served Ottla, on Apache Kafka and on RabbitMQ; only the connection line changes.
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | [`message`], [`envelope`] | contracts: a name, a version, a key; and what travels beside the body |
+//! | [`connection`] | publish durably, subscribe; a message in hand, settled once; attempts and dead letters |
+//! | [`transport`] | the border to brokers |
+
+extern crate self as ottla; // what the derive macros name
+
+pub mod address;
+pub mod connection;
+pub mod envelope;
+pub mod error;
+pub mod message;
+pub mod mint;
+pub mod trace;
+pub mod transport;
+
+pub use bytes::Bytes;
+pub use ottla_derive::Message;
+pub use uuid::Uuid;
+
+pub use self::address::Address;
+pub use self::connection::{Connection, DeadLetter, Delivery, Feed, Incoming, Reason, Settle};
+pub use self::envelope::{Envelope, Headers, Outgoing};
+pub use self::error::{Cause, Error, Failure, Result};
+pub use self::message::Message;
+pub use self::mint::{Mint, Timestamp};
+pub use self::trace::TraceContext;

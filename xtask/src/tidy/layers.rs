@@ -10,14 +10,15 @@ use serde_json::Value;
 use super::Finding;
 
 /// A crate's folder and the folders it may use as normal dependencies.
-pub(super) const LAYERS: [(&str, Uses); 11] = [
+pub(super) const LAYERS: [(&str, Uses); 12] = [
     ("crates/store", Uses::Only(&[])),
     ("crates/kafka-proto", Uses::Only(&[])),
     ("crates/amqp-proto", Uses::Only(&[])),
     ("crates/engine", Uses::Only(&["crates/store"])),
     ("crates/client", Uses::Only(&["crates/kafka-proto"])),
     ("crates/server", Uses::Only(&["crates/engine", "crates/kafka-proto", "crates/amqp-proto"])),
-    ("crates/toolkit", Uses::Only(&["crates/engine"])),
+    ("crates/toolkit-derive", Uses::Only(&[])),
+    ("crates/toolkit", Uses::Only(&["crates/engine", "crates/toolkit-derive"])),
     (
         "crates/cli",
         Uses::Only(&["crates/server", "crates/toolkit", "crates/client", "crates/engine"]),

@@ -1,0 +1,218 @@
+//! One connection line to a broker, whichever it is.
+
+mod delivery;
+mod feed;
+mod letter;
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::address::Address;
+use crate::envelope::{Envelope, Outgoing};
+use crate::error::{Error, Result};
+use crate::message::Message;
+use crate::mint::Mint;
+use crate::transport::memory::Memory;
+use crate::transport::{Caps, Parcel, Subscription, Transport};
+
+pub use self::delivery::{Delivery, Settle};
+pub use self::feed::{Feed, Incoming};
+pub use self::letter::{ATTEMPT, Attempted, DeadLetter, Reason, dead_address, retry_address};
+
+/// A connection to a broker. Cheap to clone; all clones are one connection.
+///
+/// | line | broker |
+/// |---|---|
+/// | `memory:` | in this process, gone with it |
+/// | `ottla://embedded?data=DIR` | Ottla in this process, durable in `DIR` |
+/// | `kafka://HOST:PORT` | Apache Kafka, or Ottla over Kafka's protocol |
+/// | `amqp://USER:PASSWORD@HOST:PORT/VHOST` | RabbitMQ, or Ottla over AMQP 0-9-1 |
+///
+/// ```
+/// # use ottla::{Connection, Message};
+/// # #[derive(serde::Serialize, serde::Deserialize, Message)]
+/// # #[message(name = "order.paid", key = "order")]
+/// # struct OrderPaid { order: String }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> ottla::Result<()> {
+/// let connection = Connection::open("memory:").await?;
+/// connection.publish("orders", &OrderPaid { order: "o-1".into() }).await?; // durable now
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Connection {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    line: String,
+    transport: Arc<dyn Transport>,
+    mint: Mint,
+}
+
+impl Connection {
+    /// Connects.
+    ///
+    /// # Errors
+    /// [`Error::Address`] for a line that cannot be meant, [`Error::Unreachable`] if nobody answers.
+    pub async fn open(line: &str) -> Result<Self> {
+        Self::open_with(line, Mint::system()).await
+    }
+
+    /// Connects, with time, ids and chance from elsewhere: for tests.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_with(line: &str, mint: Mint) -> Result<Self> {
+        let transport = transport(line).await?;
+        Ok(Self::over(line, transport, mint))
+    }
+
+    /// Over a transport of your own.
+    pub fn over(name: impl Into<String>, transport: Arc<dyn Transport>, mint: Mint) -> Self {
+        Self { inner: Arc::new(Inner { line: name.into(), transport, mint }) }
+    }
+
+    /// Publishes one message. `Ok`: it is durable.
+    ///
+    /// # Errors
+    /// It may or may not have been published. Publishing it again makes another message: keep an
+    /// [`Envelope`] and [`send`](Self::send) it again if that matters, or use an outbox.
+    pub async fn publish<M: Message>(&self, to: impl Into<Address>, message: &M) -> Result<()> {
+        let envelope = Envelope::of(message, &self.inner.mint)?;
+        self.send(to, [envelope]).await
+    }
+
+    /// Publishes envelopes in order. `Ok`: all of them are durable.
+    ///
+    /// # Errors
+    /// Any of them may have been published: send all of them again; their ids tell who reads them.
+    pub async fn send(
+        &self,
+        to: impl Into<Address>,
+        envelopes: impl IntoIterator<Item = Envelope>,
+    ) -> Result<()> {
+        let parcels = envelopes.into_iter().map(Parcel::from).collect();
+        self.deliver(&to.into(), parcels).await
+    }
+
+    /// Publishes what handlers and outboxes gathered: in order for each address.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn send_all(&self, outgoing: impl IntoIterator<Item = Outgoing>) -> Result<()> {
+        let mut by_address: Vec<(Address, Vec<Parcel>)> = Vec::new();
+        for Outgoing { to, envelope, delay } in outgoing {
+            let parcel = Parcel { envelope, delay };
+            match by_address.iter_mut().find(|(address, _)| *address == to) {
+                Some((_, parcels)) => parcels.push(parcel),
+                None => by_address.push((to, vec![parcel])),
+            }
+        }
+        for (to, parcels) in by_address {
+            self.deliver(&to, parcels).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn deliver(&self, to: &Address, parcels: Vec<Parcel>) -> Result<()> {
+        to.check()?;
+        if parcels.is_empty() {
+            return Ok(());
+        }
+        self.inner.transport.publish(to, parcels).await
+    }
+
+    /// Begins to read.
+    ///
+    /// # Errors
+    /// A name that is none, a broker that cannot be reached or says no.
+    pub async fn subscribe(&self, to: Subscription) -> Result<Feed> {
+        to.source.check()?;
+        Feed::open(self, to).await
+    }
+
+    /// Messages that the group has not settled: its lag, or the depth of the queue.
+    ///
+    /// # Errors
+    /// The broker cannot be reached or does not know.
+    pub async fn depth(&self, at: impl Into<Address>, group: &str) -> Result<u64> {
+        self.inner.transport.depth(&at.into(), group).await
+    }
+
+    /// What the broker behind it can do.
+    #[must_use]
+    pub fn caps(&self) -> Caps {
+        self.inner.transport.caps()
+    }
+
+    /// Where time, ids and chance come from.
+    #[must_use]
+    pub fn mint(&self) -> &Mint {
+        &self.inner.mint
+    }
+
+    /// The transport under it.
+    #[must_use]
+    pub fn transport(&self) -> &dyn Transport {
+        &*self.inner.transport
+    }
+
+    /// Syncs and leaves.
+    ///
+    /// # Errors
+    /// What was published is durable all the same.
+    pub async fn close(&self) -> Result<()> {
+        self.inner.transport.close().await
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("transport", &self.inner.transport).finish()
+    }
+}
+
+/// The line without its password.
+impl fmt::Display for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let line = &self.inner.line;
+        match (line.find("://"), line.rfind('@')) {
+            (Some(scheme), Some(at)) if at > scheme => {
+                let (head, tail) = (line.get(..scheme + 3), line.get(at + 1..));
+                write!(f, "{}{}", head.unwrap_or_default(), tail.unwrap_or_default())
+            }
+            _ => f.write_str(line),
+        }
+    }
+}
+
+async fn transport(line: &str) -> Result<Arc<dyn Transport>> {
+    let (scheme, rest) = line.split_once(':').ok_or_else(|| unknown(line))?;
+    match scheme {
+        "memory" => {
+            let partitions = option(rest, "partitions").unwrap_or(MEMORY_PARTITIONS.to_string());
+            let partitions = partitions.parse().map_err(|_| {
+                Error::address(line, "partitions is a number, as in memory:?partitions=8")
+            })?;
+            Ok(Arc::new(Memory::new(partitions)))
+        }
+        _ => Err(unknown(line)),
+    }
+}
+
+/// `name=value` after the question mark.
+fn option(rest: &str, name: &str) -> Option<String> {
+    let (_, query) = rest.split_once('?')?;
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
+}
+
+fn unknown(line: &str) -> Error {
+    Error::address(
+        line,
+        "a connection line is memory: | ottla://embedded?data=DIR | kafka://HOST:PORT | amqp://USER:PASSWORD@HOST:PORT/VHOST",
+    )
+}
+
+/// Partitions of a topic in memory unless the line says otherwise.
+const MEMORY_PARTITIONS: u32 = 4;
