@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`message`], [`envelope`] | contracts: a name, a version, a key; and what travels beside the body |
 //! | [`connection`] | publish durably, subscribe; a message in hand, settled once; attempts and dead letters |
+//! | [`handler`] | plain async functions, their arguments, layers around them |
 //! | [`transport`] | the border to brokers |
 
 extern crate self as ottla; // what the derive macros name
@@ -15,6 +16,7 @@ pub mod address;
 pub mod connection;
 pub mod envelope;
 pub mod error;
+pub mod handler;
 pub mod message;
 pub mod mint;
 pub mod trace;

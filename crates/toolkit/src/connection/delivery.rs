@@ -1,5 +1,6 @@
 //! A message at its consumer: settled once, as a value that is used up.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Connection;
@@ -47,12 +48,12 @@ pub struct Delivery {
     /// What.
     pub envelope: Envelope,
     attempt: u32,
-    origin: Origin,
+    origin: Arc<Origin>,
     settlement: Settlement,
 }
 
 /// Where a delivery came from.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Origin {
     pub(crate) connection: Connection,
     pub(crate) source: Address,
@@ -63,7 +64,7 @@ impl Delivery {
     pub(crate) fn new(
         envelope: Envelope,
         redelivered: u32,
-        origin: Origin,
+        origin: Arc<Origin>,
         settlement: Settlement,
     ) -> Self {
         let attempt = letter::attempts(&envelope).saturating_add(redelivered).saturating_add(1);
@@ -84,8 +85,20 @@ impl Delivery {
 
     /// What was subscribed to.
     #[must_use]
-    pub const fn source(&self) -> &Address {
+    pub fn source(&self) -> &Address {
         &self.origin.source
+    }
+
+    /// The group that reads it.
+    #[must_use]
+    pub fn group(&self) -> &str {
+        &self.origin.group
+    }
+
+    /// The connection it came by.
+    #[must_use]
+    pub fn connection(&self) -> &Connection {
+        &self.origin.connection
     }
 
     /// Done.

@@ -1,6 +1,7 @@
 //! What an application reads: the source, and what of it is tried again.
 
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::Poll;
 
 use super::Connection;
@@ -15,7 +16,7 @@ pub struct Feed {
     source: RawFeed,
     /// What is tried again, where that is an address of its own.
     retries: Option<RawFeed>,
-    origin: Origin,
+    origin: Arc<Origin>,
     retries_first: bool,
 }
 
@@ -38,7 +39,8 @@ impl Feed {
         let transport = connection.transport();
         let source = transport.subscribe(&to).await?;
         let group = to.group.clone().unwrap_or_default();
-        let origin = Origin { connection: connection.clone(), source: to.source.clone(), group };
+        let origin =
+            Arc::new(Origin { connection: connection.clone(), source: to.source.clone(), group });
         let again = retry_address(&to.source, &origin.group);
         let retries = match &to.group {
             Some(_) if again != to.source => {
@@ -67,7 +69,7 @@ impl Feed {
         });
         Some(event.await?.map(|event| match event {
             Event::Delivery(Handed { envelope, redelivered, settlement }) => Incoming::Delivery(
-                Delivery::new(envelope, redelivered, self.origin.clone(), settlement),
+                Delivery::new(envelope, redelivered, Arc::clone(&self.origin), settlement),
             ),
             Event::Revoked(revoked) => Incoming::Revoked(revoked),
             Event::Live => Incoming::Live,
