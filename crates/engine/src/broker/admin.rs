@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ottla_store::{Lsn, Purpose};
+use ottla_store::{Lsn, Purpose, Store};
 
 use super::Broker;
 use super::access::{SALT_BYTES, hash};
@@ -102,7 +102,7 @@ impl Broker {
     #[must_use]
     pub fn queues(&self, vhost: &str) -> Vec<QueueStatus> {
         let queues = self.queues_of(vhost);
-        queues.iter().map(|queue| status(queue)).collect()
+        queues.iter().map(|queue| status(queue, &self.store)).collect()
     }
 
     fn queues_of(&self, vhost: &str) -> Vec<Arc<Queue>> {
@@ -141,8 +141,8 @@ impl Broker {
     }
 }
 
-fn status(queue: &Queue) -> QueueStatus {
-    let counts = queue.lock().machine.counts();
+fn status(queue: &Queue, store: &Store) -> QueueStatus {
+    let counts = queue.counts(store);
     QueueStatus {
         name: Arc::clone(&queue.name),
         durable: queue.declaration.durable,

@@ -1,4 +1,4 @@
-//! Messages into queues and out of them, in one frame of the log: publishes, moves, transactions.
+//! Messages into queues and streams and out of them, in one frame of the log: publishes, moves, transactions.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, MutexGuard};
@@ -12,8 +12,10 @@ use super::effects::{Corpse, Remains, Work};
 use super::message::Message;
 use super::queue::{Queue, QueueState};
 use super::request::Seq;
+use super::stream::{Additions, additions};
 use crate::clock::Now;
 use crate::queue::{Acceptance, Command, Death, Entry};
+use crate::topic::PartitionState;
 
 /// A message and the queues it was routed to.
 #[derive(Clone, Debug)]
@@ -37,12 +39,15 @@ pub(super) struct Leaving {
 pub(super) struct Arrived {
     /// A queue refused it.
     pub(super) rejected: bool,
-    /// Where it stands in the log, if a queue has it there.
+    /// Where it stands in the log, if a queue or a stream has it there.
     pub(super) lsn: Option<Lsn>,
 }
 
 /// All queues that take part, locked in ascending order.
 type Guards<'a> = BTreeMap<StreamId, (&'a Arc<Queue>, MutexGuard<'a, QueueState>)>;
+
+/// The partitions of all streams that take part, locked in ascending order.
+type Partitions<'a> = Vec<(&'a Additions, MutexGuard<'a, PartitionState>)>;
 
 /// The frame, and who takes what.
 #[derive(Default)]
@@ -56,8 +61,10 @@ struct Plan {
 struct Fate {
     /// Who takes it, and whether the queue logs it.
     takers: Vec<(StreamId, bool)>,
-    /// Which item of the frame it is.
-    item: Option<usize>,
+    /// Which items of the frame it is in: for queues, and for each stream.
+    items: Vec<usize>,
+    /// Among them, that of the queues.
+    own: Option<usize>,
     rejected: bool,
 }
 
@@ -73,7 +80,8 @@ impl Broker {
         work: &mut Work,
     ) -> Result<(Vec<Arrived>, Option<Lsn>), Refused> {
         let bodies: Vec<Option<Bytes>> = arriving.iter().map(Arriving::encode).collect();
-        let (items, bytes) = size(arriving, leaving, &bodies);
+        let streams = additions(arriving, now);
+        let (items, bytes) = size(arriving, leaving, &bodies, &streams);
         let reservation = match items {
             0 => None,
             items => Some(self.store.reserve(purpose, items, bytes)?), // before anything changes
@@ -84,6 +92,10 @@ impl Broker {
         for (arrives, body) in arriving.iter().zip(bodies) {
             plan.take_in(arrives, body, &mut guards, work);
         }
+        let mut partitions = lock_partitions(&streams);
+        for (additions, _) in &partitions {
+            plan.add(additions);
+        }
         let appended = match reservation {
             Some(reservation) if plan.items > 0 => Some(self.store.append(reservation, plan.frame)),
             _ => None,
@@ -91,18 +103,21 @@ impl Broker {
         let frame = appended.as_ref().map(|appended| appended.lsn);
         if let Some(lsn) = frame {
             guards.values_mut().for_each(|(_, state)| state.applied = lsn);
+            partitions.iter_mut().for_each(|(_, state)| state.applied = lsn);
         }
+        drop(partitions);
         let mut arrived = Vec::with_capacity(arriving.len());
         for (arrives, fate) in arriving.iter().zip(plan.fates) {
-            let places = appended.as_ref().map(|appended| &appended.items);
-            let lsn =
-                fate.item.and_then(|item| places.and_then(|places| places.get(item).copied()));
+            let places = appended.as_ref().map(|appended| appended.items.as_slice());
+            let place = |item: usize| places.and_then(|places| places.get(item).copied());
+            let lsn = fate.own.and_then(place);
             for (id, logs) in fate.takers {
                 if let Some((queue, state)) = guards.get_mut(&id) {
                     self.enter(queue, state, arrives, lsn.filter(|_| logs), now, work);
                 }
             }
-            arrived.push(Arrived { rejected: fate.rejected, lsn });
+            let newest = fate.items.into_iter().filter_map(place).max();
+            arrived.push(Arrived { rejected: fate.rejected, lsn: newest });
         }
         drop(guards);
         let durable = self.store.durable();
@@ -227,18 +242,44 @@ impl Plan {
             Some(body) if !queues.is_empty() => Some(self.push(Item::Message { queues, body })),
             _ => None,
         };
-        self.fates.push(Fate { takers, item, rejected });
+        self.fates.push(Fate { takers, items: item.into_iter().collect(), own: item, rejected });
+    }
+
+    /// Adds the batches of a stream.
+    fn add(&mut self, additions: &Additions) {
+        let stream = additions.view.partition.stream();
+        let first = self.items;
+        for batch in &additions.batches {
+            self.push(Item::Batch { stream, batch: batch.clone() });
+        }
+        for (message, batch) in &additions.members {
+            if let Some(fate) = self.fates.get_mut(*message) {
+                fate.items.push(first + batch);
+            }
+        }
+        for message in &additions.refused {
+            if let Some(fate) = self.fates.get_mut(*message) {
+                fate.rejected = true;
+            }
+        }
     }
 }
 
 /// Items and bytes of the frame, at most.
-fn size(arriving: &[Arriving], leaving: &[Leaving], bodies: &[Option<Bytes>]) -> (usize, usize) {
+fn size(
+    arriving: &[Arriving],
+    leaving: &[Leaving],
+    bodies: &[Option<Bytes>],
+    streams: &[Additions],
+) -> (usize, usize) {
     let bodies = arriving.iter().zip(bodies).filter_map(|(arrives, body)| {
         body.as_ref().map(|body| body.len() + 8 * arrives.targets.len())
     });
     let leaves = leaving.iter().filter(|leaves| leaves.queue.is_logged());
+    let batches = streams.iter().flat_map(|additions| &additions.batches);
+    let batches = batches.map(ottla_store::batch::PreparedBatch::bytes_len);
     let (mut items, mut bytes) = (0, 0);
-    for length in bodies.chain(leaves.map(|leaves| 8 * leaves.seqs.len())) {
+    for length in batches.chain(bodies).chain(leaves.map(|leaves| 8 * leaves.seqs.len())) {
         items += 1;
         bytes += length;
     }
@@ -247,7 +288,14 @@ fn size(arriving: &[Arriving], leaving: &[Leaving], bodies: &[Option<Bytes>]) ->
 
 fn lock<'a>(arriving: &'a [Arriving], leaving: &'a [Leaving]) -> Guards<'a> {
     let targets = arriving.iter().flat_map(|arrives| &arrives.targets);
+    let targets = targets.filter(|target| !target.is_stream());
     let queues = targets.chain(leaving.iter().map(|leaves| &leaves.queue));
     let queues: BTreeMap<StreamId, &Arc<Queue>> = queues.map(|queue| (queue.id, queue)).collect();
     queues.into_iter().map(|(id, queue)| (id, (queue, queue.lock()))).collect()
+}
+
+/// Those whose topics were not deleted meanwhile.
+fn lock_partitions(streams: &[Additions]) -> Partitions<'_> {
+    let locked = streams.iter().map(|additions| (additions, additions.view.partition.lock()));
+    locked.filter(|(additions, _)| !additions.view.partition.is_closed()).collect()
 }

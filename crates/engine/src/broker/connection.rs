@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ottla_store::{Lsn, StreamId};
 
+use super::arrive::Arriving;
 use super::mailbox::Mailbox;
 use super::queue::Queue;
+use super::stream::Readers;
 use crate::queue::{ChannelKey, ConsumerId};
 
 /// A connection, unique in the process.
@@ -53,6 +55,8 @@ pub struct Connection {
     pub(super) mailbox: Arc<Mailbox>,
     /// Its exclusive queues.
     pub(super) owned: Mutex<Vec<Arc<Queue>>>,
+    /// Its consumers of streams.
+    pub(super) readers: Mutex<Readers>,
 }
 
 impl Connection {
@@ -78,6 +82,10 @@ impl Connection {
         self.owned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn readers(&self) -> MutexGuard<'_, Readers> {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Where its deliveries arrive.
     #[must_use]
     pub const fn mailbox(&self) -> &Arc<Mailbox> {
@@ -100,6 +108,10 @@ pub struct Channel {
     pub(super) queues: BTreeMap<StreamId, Arc<Queue>>,
     /// The consumer of `amq.rabbitmq.reply-to`, and the address it is reached by.
     pub(super) reply: Option<(Arc<str>, Arc<str>)>,
+    /// Judged publishes to streams that have not been appended yet.
+    pub(super) gathered: Vec<Arriving>,
+    /// Bytes of their bodies.
+    pub(super) gathered_bytes: usize,
 }
 
 impl Channel {

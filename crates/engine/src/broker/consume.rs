@@ -31,6 +31,9 @@ impl Broker {
         no_ack: bool,
     ) -> Result<Option<Got>, BrokerError> {
         let queue = self.readable(channel, queue)?;
+        if queue.is_stream() {
+            return Err(BrokerError::on_stream("basic.get", &queue.name, &queue.vhost));
+        }
         let now = self.clock.now();
         let mut work = Work::default();
         let (answer, source) = {
@@ -89,6 +92,9 @@ impl Broker {
             return self.consume_replies(channel, &request, tag);
         }
         let queue = self.readable(channel, request.queue)?;
+        if queue.is_stream() {
+            return self.consume_stream(channel, &request, tag, queue);
+        }
         let id = ConsumerId(self.next_id());
         let wish = Consume {
             consumer: id,
@@ -136,6 +142,9 @@ impl Broker {
     pub fn cancel(&self, channel: &mut Channel, tag: &str) {
         self.forget_replies(channel, tag);
         let Some((queue, id)) = channel.consumers.remove(tag) else { return };
+        if queue.is_stream() {
+            return channel.connection.readers().cancel(id);
+        }
         let now = self.clock.now();
         let mut work = Work::default();
         {
@@ -164,6 +173,7 @@ impl Broker {
     pub fn recover(&self, channel: &Channel) {
         let promises = channel.connection.mailbox.drop_channel(channel.key);
         self.on_queues(channel, &Command::Recover { channel: channel.key });
+        channel.connection.readers().recover(channel.key);
         self.taken(&promises);
     }
 
@@ -176,6 +186,7 @@ impl Broker {
         for queue in channel.queues.values() {
             queue.lock().consumers.retain(|_, consumer| consumer.channel != channel.key);
         }
+        channel.connection.readers().close_channel(channel.key);
         self.taken(&promises); // what needs no acknowledgement was as good as delivered
         self.on_queues(&channel, &Command::Release { channel: channel.key });
     }
@@ -195,6 +206,8 @@ impl Broker {
             }
         }
         self.taken(&promises);
+        let left = max.saturating_sub(parcels.len());
+        self.take_records(connection, left, &mut parcels);
         parcels
     }
 

@@ -16,9 +16,11 @@ use super::publish::{REPLY_PREFIX, REPLY_TO};
 use super::queue::Queue;
 use super::request::{DeleteIf, QueueDeclare, QueueDeclared, Removed};
 use super::state::State;
+use super::stream::{SERVER_NAMED, TOPIC};
 use crate::exchange::{Destination, clean_name};
 use crate::fact::{Fact, encode};
 use crate::queue::{Command, Declaration, QueueType, Rules};
+use crate::value::Inequivalent;
 use crate::vhost::{Access, Resource};
 
 impl Broker {
@@ -36,6 +38,10 @@ impl Broker {
             name => clean_name(name).into_owned(),
         };
         let made_up = request.name.is_empty();
+        if made_up && QueueType::of(&request.arguments, QueueType::Classic) == Ok(QueueType::Stream)
+        {
+            return Err(BrokerError::precondition(SERVER_NAMED));
+        }
         let vhost = channel.vhost().to_owned();
         let declaration = judge(&name, &vhost, request)?;
         let mut state = self.state_mut();
@@ -49,6 +55,7 @@ impl Broker {
             queue.declaration.check_same(&declaration).map_err(|differs| {
                 BrokerError::inequivalent(&differs, &format!("queue '{name}' in vhost '{vhost}'"))
             })?;
+            check_topic(&queue, &declaration)?;
             drop(state);
             return Ok(self.declared(channel, &queue));
         }
@@ -58,7 +65,10 @@ impl Broker {
             )));
         }
         self.permit_dead_letters(&state, channel, &name, &declaration)?;
-        let queue = self.create_queue(&mut state, channel, &name, declaration)?;
+        let queue = match declaration.queue_type {
+            QueueType::Stream => self.create_stream(&mut state, channel, &name, declaration)?,
+            _ => self.create_queue(&mut state, channel, &name, declaration)?,
+        };
         drop(state);
         Ok(self.declared(channel, &queue))
     }
@@ -126,11 +136,14 @@ impl Broker {
         let found = self.find_queue(&self.state(), channel, name);
         let queue = match found {
             Err(error) if error.kind() == ErrorKind::NotFound && !name.is_empty() => {
-                return Ok(Removed { messages: 0, lsn: self.state().changed });
+                return Ok(Removed { messages: 0, lsn: self.state().changed, topic: None });
             }
             found => found?,
         };
         self.permit(&self.state(), channel, Access::Configure, Resource::Queue(&queue.name))?;
+        if queue.is_stream() {
+            return self.delete_stream(&queue, condition);
+        }
         // room first: what has begun to end cannot be taken back
         let room = self.store.reserve(Purpose::Shrink, FORGET_ITEMS, FORGET_BYTES)?;
         let command = Command::Delete { if_unused: condition.unused, if_empty: condition.empty };
@@ -145,7 +158,7 @@ impl Broker {
         drop(room);
         self.forget_queue(&queue);
         self.finish(work, now);
-        Ok(Removed { messages, lsn: self.state().changed })
+        Ok(Removed { messages, lsn: self.state().changed, topic: None })
     }
 
     /// `queue.purge`
@@ -155,6 +168,9 @@ impl Broker {
     pub fn purge_queue(&self, channel: &mut Channel, name: &str) -> Result<Removed, BrokerError> {
         let queue = self.find_queue(&self.state(), channel, name)?;
         self.permit(&self.state(), channel, Access::Read, Resource::Queue(&queue.name))?;
+        if queue.is_stream() {
+            return Err(BrokerError::on_stream("queue.purge", &queue.name, &queue.vhost));
+        }
         let now = self.clock.now();
         let mut work = Work::default();
         let (answer, lsn) = {
@@ -164,9 +180,9 @@ impl Broker {
         };
         self.finish(work, now);
         match answer {
-            Some(Answer::Removed(messages)) => Ok(Removed { messages, lsn }),
+            Some(Answer::Removed(messages)) => Ok(Removed { messages, lsn, topic: None }),
             Some(Answer::Refused(refusal)) => Err(refused(refusal, &queue)),
-            _ => Ok(Removed { messages: 0, lsn }),
+            _ => Ok(Removed { messages: 0, lsn, topic: None }),
         }
     }
 
@@ -209,7 +225,9 @@ impl Broker {
         let mut facts = Vec::new();
         let vhost = || queue.vhost.to_string();
         if queue.is_logged() {
-            items.push(Item::Delete { stream: queue.id });
+            if !queue.is_stream() {
+                items.push(Item::Delete { stream: queue.id }); // a stream's records are its topic's
+            }
             facts.push(BrokerFact::QueueDeleted { vhost: vhost(), name: queue.name.to_string() });
         }
         if durable {
@@ -232,17 +250,15 @@ impl Broker {
     fn declared(&self, channel: &mut Channel, queue: &Arc<Queue>) -> QueueDeclared {
         let now = self.clock.now();
         let mut work = Work::default();
-        let counts = {
-            let mut state = queue.lock();
-            self.apply(queue, &mut state, Command::Touch, now, &mut work);
-            state.machine.counts()
-        };
+        self.apply(queue, &mut queue.lock(), Command::Touch, now, &mut work);
+        let counts = queue.counts(&self.store);
         self.finish(work, now);
         channel.last_queue = Some(Arc::clone(&queue.name));
         QueueDeclared {
             name: Arc::clone(&queue.name),
             messages: counts.ready,
-            consumers: counts.consumers,
+            // RabbitMQ counts none of a stream's
+            consumers: if queue.is_stream() { 0 } else { counts.consumers },
             lsn: queue.declared,
         }
     }
@@ -295,10 +311,6 @@ fn judge(name: &str, vhost: &str, request: QueueDeclare<'_>) -> Result<Declarati
     let explain =
         |error: crate::queue::ArgumentError| BrokerError::precondition(error.explain(&object));
     let queue_type = QueueType::of(&request.arguments, QueueType::Classic).map_err(explain)?;
-    if queue_type == QueueType::Stream {
-        let why = "\"unsupported queue type 'stream'\"";
-        return Err(BrokerError::invalid_argument("x-queue-type", name, vhost, why));
-    }
     let declaration = Declaration {
         durable: request.durable,
         auto_delete: request.auto_delete,
@@ -311,6 +323,18 @@ fn judge(name: &str, vhost: &str, request: QueueDeclare<'_>) -> Result<Declarati
         .map_err(|property| BrokerError::precondition(format!("{property} for {object}")))?;
     Rules::of_arguments(queue_type, &declaration.arguments).map_err(explain)?;
     Ok(declaration)
+}
+
+/// A declaration that names a topic means a stream over that topic.
+fn check_topic(queue: &Queue, received: &Declaration) -> Result<(), BrokerError> {
+    if received.arguments.get(TOPIC).is_none() {
+        return Ok(());
+    }
+    let current = &queue.declaration.arguments;
+    Inequivalent::check_argument(TOPIC, &received.arguments, current).map_err(|differs| {
+        let object = format!("queue '{}' in vhost '{}'", queue.name, queue.vhost);
+        BrokerError::inequivalent(&differs, &object)
+    })
 }
 
 /// A fact for the log.

@@ -69,6 +69,13 @@ impl BrokerError {
         Self::new(ErrorKind::NotFound, format!("no queue '{queue}' in vhost '{vhost}'"))
     }
 
+    /// RabbitMQ's words for what streams cannot do.
+    pub(super) fn on_stream(method: &str, queue: &str, vhost: &str) -> Self {
+        let text =
+            format!("{method} not supported by stream queues queue '{queue}' in vhost '{vhost}'");
+        Self::new(ErrorKind::NotImplemented, text)
+    }
+
     pub(super) fn no_exchange(exchange: &str, vhost: &str) -> Self {
         Self::new(ErrorKind::NotFound, format!("no exchange '{exchange}' in vhost '{vhost}'"))
     }

@@ -4,8 +4,9 @@
 //! log ([`Lsn`]): the reply is held back until the log is durable past it. Deliveries arrive in the
 //! connection's [`Mailbox`]; its driver takes them out. See [`Broker`].
 //!
-//! Locks, outermost first: what exists (`state::State`); queues in ascending id; the rest are leaves.
-//! None is held while waiting or while a body is read.
+//! Locks, outermost first: what exists (`state::State`); Kafka's catalogue; queues, then partitions, in ascending id;
+//! the rest are leaves. None is held while waiting or while a body is read, but for a connection's own
+//! `stream::Readers`, which only its driver uses.
 
 mod access;
 mod admin;
@@ -27,6 +28,7 @@ mod reply;
 mod request;
 mod slots;
 mod state;
+mod stream;
 mod table;
 mod timers;
 
@@ -34,7 +36,7 @@ mod timers;
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use ottla_store::frame::{Frame, Item};
@@ -43,6 +45,7 @@ use ottla_store::{Lsn, Reservation, Store, StreamId};
 pub use self::connection::{Channel, Connection, ConnectionId, Login, Peer};
 pub use self::error::{BrokerError, ErrorKind};
 pub use self::mailbox::{Delivery, Got, Mailbox, Parcel};
+pub use self::publish::Gathering;
 pub use self::queue::NodeRules;
 pub(crate) use self::recovery::BrokerRecovery;
 pub use self::request::{
@@ -60,6 +63,7 @@ use self::reply::ReplyConsumer;
 use self::state::{State, Vhost};
 use self::timers::Timers;
 use crate::broker_facts as facts;
+use crate::catalog::Catalog;
 use crate::chance::{Chance, base64_id};
 use crate::clock::Clock;
 use crate::fact::{ObjectKey, encode};
@@ -75,7 +79,7 @@ use crate::vhost::{Access, Resource};
 /// 3. The method. An error of kind [`ErrorKind::Busy`] means: wait for the log to move, then call again.
 /// 4. The reply, once the log is durable past the returned place. `consume-ok` is written before the
 ///    mailbox is next taken from.
-/// 5. Whenever the mailbox wakes: [`take`](Self::take), write, repeat until it is empty.
+/// 5. Whenever what [`register`](Self::register) was told wakes: [`take`](Self::take), write, repeat until nothing comes.
 /// 6. [`close_channel`](Self::close_channel), [`disconnect`](Self::disconnect).
 ///
 /// After each commit of the log, [`durable_moved`](Self::durable_moved); every few milliseconds,
@@ -86,6 +90,10 @@ pub struct Broker {
     clock: Arc<dyn Clock>,
     node: NodeRules,
     state: RwLock<State>,
+    /// What exists for Kafka: streams are views of its partitions. Locked inside `state`.
+    catalog: Arc<RwLock<Catalog>>,
+    /// Whether there has been a stream in this process: who has none pays nothing for them.
+    has_streams: AtomicBool,
     /// Queues with messages that wait for the log: each once, by the place its first one waits for.
     pending: Mutex<BTreeMap<(Lsn, StreamId), Arc<Queue>>>,
     timers: Mutex<Timers>,
@@ -129,6 +137,7 @@ impl Broker {
             vhost: Arc::clone(&known.name),
             mailbox: Arc::default(),
             owned: Mutex::default(),
+            readers: Mutex::default(),
         }))
     }
 
@@ -145,6 +154,8 @@ impl Broker {
             consumers: HashMap::new(),
             queues: BTreeMap::new(),
             reply: None,
+            gathered: Vec::new(),
+            gathered_bytes: 0,
         }
     }
 

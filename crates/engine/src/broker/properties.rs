@@ -1,6 +1,8 @@
 //! Property bytes of AMQP 0-9-1 (§4.2.6.1): what the broker must know of them, and the few changes it
 //! makes. Everything else is passed on verbatim.
 
+use std::borrow::Cow;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::table::{self, put_short};
@@ -99,6 +101,28 @@ impl<'a> Properties<'a> {
         headers.and_then(table::decode).unwrap_or_default()
     }
 
+    /// Empty if there are none; `None` if they are malformed, as only foreign ones can be.
+    pub(super) fn sound_headers(&self) -> Option<Arguments> {
+        match self.field(HEADERS) {
+            None => Some(Arguments::new()),
+            Some(field) => table::decode(field.get(4..)?),
+        }
+    }
+
+    /// All fields but the headers and the timestamp, with their names, as text.
+    pub(super) fn texts(&self) -> impl Iterator<Item = (&'static str, Cow<'a, [u8]>)> {
+        let fields = self.fields;
+        fields.into_iter().zip(SHAPES).zip(NAMES).filter_map(|((field, shape), name)| {
+            let field = field?;
+            let text = match shape {
+                Shape::Short => Cow::Borrowed(field.get(1..)?),
+                Shape::Octet => Cow::Owned(field.first()?.to_string().into_bytes()),
+                Shape::Table | Shape::Long => return None,
+            };
+            Some((name, text))
+        })
+    }
+
     /// The same with other headers.
     pub(super) fn with_headers(&self, headers: &Arguments) -> Bytes {
         let mut encoded = BytesMut::new();
@@ -150,6 +174,64 @@ pub(super) fn with_counts(properties: &Bytes, deliveries: u32, acquired: u32) ->
     parsed.with_headers(&headers)
 }
 
+/// Properties that the broker makes itself.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Draft {
+    fields: [Option<Vec<u8>>; COUNT],
+}
+
+impl Draft {
+    /// Of a persistent message.
+    pub(super) fn persistent() -> Self {
+        let mut draft = Self::default();
+        draft.set(DELIVERY_MODE, vec![2]);
+        draft
+    }
+
+    /// Sets the property of that name, unless there is none, or it cannot have this value. Who wrote
+    /// it is not for a record to say.
+    pub(super) fn text(&mut self, name: &str, value: &[u8]) {
+        let known = NAMES.iter().zip(SHAPES).position(|(known, _)| *known == name);
+        let Some(index) = known.filter(|index| *index != USER_ID) else { return };
+        let field = match (SHAPES.get(index), std::str::from_utf8(value)) {
+            (Some(Shape::Short), Ok(_)) if value.len() <= usize::from(u8::MAX) => {
+                let mut field = BytesMut::new();
+                put_short(value, &mut field);
+                field.to_vec()
+            }
+            (Some(Shape::Octet), Ok(text)) => match text.parse() {
+                Ok(octet) => vec![octet],
+                Err(_) => return,
+            },
+            _ => return,
+        };
+        self.set(index, field);
+    }
+
+    pub(super) fn headers(&mut self, headers: &Arguments) {
+        let mut encoded = BytesMut::new();
+        table::encode(headers, &mut encoded);
+        self.set(HEADERS, encoded.to_vec());
+    }
+
+    /// In seconds since 1970.
+    pub(super) fn timestamp(&mut self, seconds: u64) {
+        self.set(TIMESTAMP, seconds.to_be_bytes().to_vec());
+    }
+
+    pub(super) fn encode(&self) -> Bytes {
+        let mut fields = [None; COUNT];
+        fields.iter_mut().zip(&self.fields).for_each(|(to, from)| *to = from.as_deref());
+        Properties { fields }.encode()
+    }
+
+    fn set(&mut self, index: usize, value: Vec<u8>) {
+        if let Some(field) = self.fields.get_mut(index) {
+            *field = Some(value);
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Shape {
     Short,
@@ -174,6 +256,22 @@ const SHAPES: [Shape; COUNT] = [
     Shape::Short, // user-id
     Shape::Short, // app-id
     Shape::Short, // cluster-id
+];
+const NAMES: [&str; COUNT] = [
+    "content-type",
+    "content-encoding",
+    "headers",
+    "delivery-mode",
+    "priority",
+    "correlation-id",
+    "reply-to",
+    "expiration",
+    "message-id",
+    "timestamp",
+    "type",
+    "user-id",
+    "app-id",
+    "cluster-id",
 ];
 const HEADERS: usize = 2;
 const DELIVERY_MODE: usize = 3;

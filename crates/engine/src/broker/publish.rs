@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use ottla_store::{Lsn, Purpose, StreamId};
 
@@ -20,6 +21,17 @@ use crate::exchange::{Publication, routing_keys};
 use crate::queue::{Command, Outcome};
 use crate::value::Arguments;
 use crate::vhost::{Access, Resource};
+
+/// What became of a publish that may be gathered with others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gathering {
+    /// It was done at once.
+    Done(Published),
+    /// It waits for [`Broker::append_gathered`], which tells.
+    Gathered,
+    /// What was gathered comes first: [`Broker::append_gathered`], then again.
+    Full,
+}
 
 /// A publish that was judged: for queues, or for one direct reply.
 enum Routed {
@@ -45,6 +57,15 @@ impl Broker {
             }
             Routed::Queues(arriving) => arriving,
         };
+        self.publish_routed(channel, arriving, now)
+    }
+
+    fn publish_routed(
+        &self,
+        channel: &mut Channel,
+        arriving: Arriving,
+        now: Now,
+    ) -> Result<Published, BrokerError> {
         let routed = !arriving.targets.is_empty();
         if !routed {
             return Ok(Published::default());
@@ -56,6 +77,66 @@ impl Broker {
         let Arrived { rejected, lsn } = arrived.first().copied().unwrap_or_default();
         channel.last = channel.last.max(lsn);
         Ok(Published { routed, rejected, lsn })
+    }
+
+    /// `basic.publish` outside a transaction, where what goes to streams is gathered: what one read of
+    /// the socket brings becomes one frame of the log and one batch for each partition.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish).
+    pub fn gather(
+        &self,
+        channel: &mut Channel,
+        publish: Publish<'_>,
+    ) -> Result<Gathering, BrokerError> {
+        if !self.has_streams.load(Ordering::Relaxed) {
+            return self.publish(channel, publish).map(Gathering::Done);
+        }
+        let now = self.clock.now();
+        let Routed::Queues(arriving) = self.route(channel, publish.clone(), now)? else {
+            return self.publish(channel, publish).map(Gathering::Done);
+        };
+        if !arriving.targets.iter().any(|target| target.is_stream()) {
+            return match channel.gathered.is_empty() {
+                true => self.publish_routed(channel, arriving, now).map(Gathering::Done),
+                false => Ok(Gathering::Full),
+            };
+        }
+        let bytes = arriving.message.body.len();
+        let full = channel.gathered.len() >= GATHERED_MAX
+            || channel.gathered_bytes.saturating_add(bytes) > GATHERED_BYTES_MAX;
+        if full && !channel.gathered.is_empty() {
+            return Ok(Gathering::Full);
+        }
+        channel.gathered.push(arriving);
+        channel.gathered_bytes += bytes;
+        Ok(Gathering::Gathered)
+    }
+
+    /// Appends what was gathered; what became of each, in order. After an error all of it is still
+    /// there.
+    ///
+    /// # Errors
+    /// `Busy` and `DiskFull`, which change nothing.
+    pub fn append_gathered(&self, channel: &mut Channel) -> Result<Vec<Published>, BrokerError> {
+        if channel.gathered.is_empty() {
+            return Ok(Vec::new());
+        }
+        let now = self.clock.now();
+        let mut work = Work::default();
+        for arriving in &mut channel.gathered {
+            arriving.after = arriving.after.max(channel.last);
+        }
+        let arrived = self.arrive(Purpose::Grow, &channel.gathered, &[], now, &mut work);
+        self.finish(work, now);
+        let (arrived, _) = arrived?;
+        channel.gathered.clear();
+        channel.gathered_bytes = 0;
+        let published = arrived.into_iter().map(|Arrived { rejected, lsn }| {
+            channel.last = channel.last.max(lsn);
+            Published { routed: true, rejected, lsn }
+        });
+        Ok(published.collect())
     }
 
     /// What `publish` would refuse, without publishing: for `basic.publish` in a transaction.
@@ -159,7 +240,10 @@ impl Broker {
             by_queue.entry(held.queue).or_default().push(Lsn(held.seq.0));
         }
         for (id, messages) in by_queue {
-            let Some(queue) = channel.queues.get(&id) else { continue };
+            let Some(queue) = channel.queues.get(&id) else {
+                channel.connection.readers().settle(channel.key, id, &messages);
+                continue;
+            };
             let command = Command::Settle { channel: channel.key, messages: &messages, outcome };
             let mut state = queue.lock();
             if !state.machine.is_gone() {
@@ -275,6 +359,11 @@ fn judge(
         bytes,
     })
 }
+
+/// Publishes gathered before they are appended.
+const GATHERED_MAX: usize = 1024;
+/// Bytes of their bodies, unless one alone has more.
+const GATHERED_BYTES_MAX: usize = 1 << 20;
 
 /// The pseudo-queue of direct reply-to, and what its addresses begin with.
 pub(super) const REPLY_TO: &str = "amq.rabbitmq.reply-to";

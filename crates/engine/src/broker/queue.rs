@@ -1,20 +1,22 @@
 //! One queue: its machine, its messages, its consumers. Everything that happens to it happens under its lock.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use ottla_store::{Lsn, StreamId};
+use ottla_store::{Lsn, Store, StreamId};
 
 use super::connection::ConnectionId;
 use super::facts::{MessageImage, QueueMessages};
 use super::mailbox::Mailbox;
 use super::message::Head;
 use super::slots::Slots;
+use super::stream::View;
 use crate::clock::{Now, Wall};
 use crate::queue::{
-    ChannelKey, ConsumerId, Deadline, Declaration, Entry, Machine, NEVER, QueueType, Rules,
+    ChannelKey, ConsumerId, Counts, Deadline, Declaration, Entry, Machine, NEVER, QueueType, Rules,
     Settings,
 };
+use crate::topic::Isolation;
 
 /// One queue.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub(super) struct Queue {
     pub(super) owner: Option<ConnectionId>,
     /// The place of its declaration.
     pub(super) declared: Lsn,
+    /// The partition it is a view of, if it is a stream.
+    view: OnceLock<View>,
     state: Mutex<QueueState>,
 }
 
@@ -119,6 +123,7 @@ impl Queue {
             declaration,
             owner,
             declared,
+            view: OnceLock::new(),
             state: Mutex::new(state),
         }
     }
@@ -134,11 +139,36 @@ impl Queue {
 
     /// Whether it keeps this message in the log: quorum queues keep all (store.md rule 11).
     pub(super) fn logs(&self, head: &Head) -> bool {
-        self.is_logged() && (head.persistent || self.is_quorum())
+        self.is_logged() && !self.is_stream() && (head.persistent || self.is_quorum())
     }
 
     pub(super) fn is_quorum(&self) -> bool {
         self.declaration.queue_type == QueueType::Quorum
+    }
+
+    /// Whether it is a view of a partition: no message of a queue is ever in it.
+    pub(super) fn is_stream(&self) -> bool {
+        self.declaration.queue_type == QueueType::Stream
+    }
+
+    /// What it is a view of, if it is a stream.
+    pub(super) fn view(&self) -> Option<&View> {
+        self.view.get()
+    }
+
+    /// What it is a view of, said once.
+    pub(super) fn set_view(&self, view: View) {
+        self.view.get_or_init(|| view);
+    }
+
+    /// What an operator sees in it.
+    pub(super) fn counts(&self, store: &Store) -> Counts {
+        let Some(view) = self.view() else { return self.lock().machine.counts() };
+        let start = store.extent(view.partition.stream()).map(|extent| extent.start);
+        let end = view.partition.visible_end(store, Isolation::ReadCommitted);
+        let records = end.unwrap_or_default().0 - start.unwrap_or_default().0;
+        let consumers = u64::try_from(self.lock().consumers.len()).unwrap_or(u64::MAX);
+        Counts { ready: u64::try_from(records).unwrap_or(0), consumers, ..Counts::default() }
     }
 
     /// Begins with these rules.

@@ -11,6 +11,7 @@ use super::facts::{BrokerFact, BrokerImage, QueueMessages};
 use super::message::Head;
 use super::queue::{Arrival, NodeRules, Recovered};
 use super::state::State;
+use crate::catalog::Catalog;
 use crate::chance::Chance;
 use crate::clock::{Clock, Wall};
 use crate::queue::{Command, Entry, NEVER};
@@ -118,6 +119,7 @@ impl BrokerRecovery {
         self,
         store: Arc<Store>,
         clock: Arc<dyn Clock>,
+        catalog: Arc<RwLock<Catalog>>,
         node: NodeRules,
         seed: u64,
     ) -> Broker {
@@ -127,6 +129,8 @@ impl BrokerRecovery {
             clock,
             node,
             state: RwLock::new(self.state),
+            catalog,
+            has_streams: false.into(),
             pending: Mutex::default(),
             timers: Mutex::default(),
             replies: Mutex::default(),
@@ -135,6 +139,7 @@ impl BrokerRecovery {
             chance: Mutex::new(Chance::new(seed)),
             next: 1.into(),
         };
+        broker.adopt_streams();
         let mut found = self.queues;
         for queue in queues {
             broker.configure(&queue);

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use ottla_store::{Lsn, StreamId};
 
 use crate::queue::{Outcome, QueueType};
+use crate::topic::TopicId;
 use crate::value::Arguments;
 
 /// A queue, unique for as long as the process runs; a durable one for ever.
@@ -76,6 +77,8 @@ pub struct Removed {
     pub messages: u64,
     /// The reply waits for this place.
     pub lsn: Lsn,
+    /// A stream's own topic, which the caller deletes: see [`Engine::delete_queue`](crate::Engine::delete_queue).
+    pub topic: Option<TopicId>,
 }
 
 /// `queue.bind`, `exchange.bind` and their opposites.

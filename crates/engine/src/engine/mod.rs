@@ -41,7 +41,7 @@ pub struct Engine {
     store: Arc<Store>,
     clock: Arc<dyn Clock>,
     options: Options,
-    catalog: RwLock<Catalog>,
+    catalog: Arc<RwLock<Catalog>>,
     chance: Mutex<Chance>,
     producer_ids: producing::ProducerIds,
     retention: retention::Retention,

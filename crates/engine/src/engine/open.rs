@@ -75,9 +75,11 @@ impl Engine {
         let (transactions, changed) = recovery.transactions;
         let txns = Txns::restore(transactions, changed, now);
         let store = Arc::new(store);
+        let catalog = Arc::new(RwLock::new(recovery.catalog));
         let broker = recovery.broker.start(
             Arc::clone(&store),
             Arc::clone(&clock),
+            Arc::clone(&catalog),
             options.queues,
             options.seed,
         );
@@ -88,7 +90,7 @@ impl Engine {
             txns,
             chance: Mutex::new(Chance::new(options.seed)),
             options,
-            catalog: RwLock::new(recovery.catalog),
+            catalog,
             producer_ids: ProducerIds::from(recovery.producer_ids),
             broker,
             retention: super::retention::Retention::default(),

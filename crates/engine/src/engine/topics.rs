@@ -192,6 +192,10 @@ impl Engine {
         let lsn = self.append_catalog(&mut catalog, Purpose::Shrink, deletions, fact)?;
         forget_topic(&mut offsets, &topic, lsn);
         drop(locked); // closed by the catalogue before any other append could come between
+        drop(offsets);
+        drop(catalog); // the broker's locks come before it
+        let streams: Vec<StreamId> = partitions.iter().map(|one| one.stream()).collect();
+        self.broker.partitions_gone(&streams);
         Ok(Some(lsn))
     }
 

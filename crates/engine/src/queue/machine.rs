@@ -39,7 +39,7 @@ struct Staged {
 }
 
 /// How full a queue is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Ready to be delivered.
     pub ready: u64,

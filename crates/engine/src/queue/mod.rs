@@ -19,7 +19,9 @@ mod model;
 #[cfg(test)]
 mod tests;
 
-pub use arguments::{ArgumentError, ArgumentFault, Declaration, InvalidProperty, QueueType, Rules};
+pub use arguments::{
+    ArgumentError, ArgumentFault, Declaration, InvalidProperty, QueueType, Rules, interval_ms,
+};
 pub use command::{
     CancelReason, ChannelKey, Command, Consume, ConsumerId, Death, DeleteReason, Effect, Outcome,
     Refusal,

@@ -280,7 +280,18 @@ impl Session {
         let broker = self.context.broker();
         if !handlers::may_overtake(&event) {
             channel.flush(broker);
+            match self.append(number) {
+                Ok(()) => {}
+                Err(Trouble::Fault(fault)) => return self.fail(&fault),
+                Err(Trouble::Busy) => return self.hold_for(number, event, self.visible),
+                Err(Trouble::DiskFull) => {
+                    self.block();
+                    return self.hold(number, event, Wait::Until(self.now + DISK_RETRY));
+                }
+            }
         }
+        let Some(channel) = self.channels.get_mut(&number) else { return };
+        let broker = self.context.broker();
         if handlers::looks_back(&event)
             && let Some(lsn) = broker.catch_up(&channel.link)
         {
@@ -290,7 +301,8 @@ impl Session {
             return self.hold(number, event, Wait::Until(self.now + LOG_RETRY));
         }
         let Some(channel) = self.channels.get_mut(&number) else { return };
-        let mut call = Call { broker, wire: &mut self.wire, channel };
+        let engine = &*self.context.engine;
+        let mut call = Call { engine, broker, wire: &mut self.wire, channel };
         match handlers::handle(&mut call, &event) {
             Ok(Answer::Nothing) => {}
             Ok(Answer::Now(method)) => {
@@ -312,6 +324,30 @@ impl Session {
             }
         }
         self.list(number);
+    }
+
+    /// Appends what a channel has published to streams.
+    fn append(&mut self, number: ChannelId) -> Result<(), Trouble> {
+        let Some(channel) = self.channels.get_mut(&number) else { return Ok(()) };
+        let (engine, broker) = (&*self.context.engine, self.context.broker());
+        let mut call = Call { engine, broker, wire: &mut self.wire, channel };
+        handlers::append_gathered(&mut call)
+    }
+
+    /// Appends what a channel has published to streams, or sees that it is tried again.
+    fn append_or_wait(&mut self, number: ChannelId) {
+        let wait = match self.append(number) {
+            Ok(()) => return,
+            Err(Trouble::Fault(fault)) => return self.fail(&fault),
+            Err(Trouble::Busy) => LOG_RETRY,
+            Err(Trouble::DiskFull) => {
+                self.block();
+                DISK_RETRY
+            }
+        };
+        if let Some(channel) = self.channels.get_mut(&number) {
+            channel.wait.get_or_insert(Wait::Until(self.now + wait));
+        }
     }
 
     fn hold_for(&mut self, number: ChannelId, event: Event, lsn: Lsn) {
@@ -356,6 +392,7 @@ impl Session {
         self.retry = None;
         for number in listed {
             self.advance(number);
+            self.append_or_wait(number);
             let Some(channel) = self.channels.get_mut(&number) else { continue };
             channel.flush(self.context.broker());
             confirm(&mut self.wire, channel, self.visible);
@@ -441,7 +478,7 @@ impl Session {
             && !self.is_consuming()
             && let Some(link) = &self.link
         {
-            link.mailbox().register(waker);
+            self.context.broker().register(link, waker);
         }
         true
     }
@@ -499,6 +536,7 @@ impl Session {
             if channel.wait.is_some() {
                 return true;
             }
+            broker.append_gathered(&mut channel.link).ok();
             if let Some(lsn) = broker.catch_up(&channel.link) {
                 behind = Some((channel.number, lsn));
                 break;
@@ -537,6 +575,7 @@ impl Session {
         tracing::info!(remote = %self.remote, %fault, "AMQP error");
         match fault {
             Fault::Channel { channel: number, .. } => {
+                self.append(*number).ok(); // what came before it counts
                 if let Some(channel) = self.channels.get_mut(number) {
                     confirm(&mut self.wire, channel, self.visible);
                 }
@@ -562,8 +601,10 @@ impl Session {
         for event in &channel.backlog {
             self.backlog.remove(event);
         }
-        channel.flush(self.context.broker());
-        self.context.broker().close_channel(channel.link);
+        let broker = self.context.broker();
+        channel.flush(broker);
+        broker.append_gathered(&mut channel.link).ok();
+        broker.close_channel(channel.link);
     }
 
     /// Gives everything back: what was delivered, consumers, exclusive queues.

@@ -6,3 +6,4 @@ mod durability;
 mod lifetime;
 mod rig;
 mod rules;
+mod streams;

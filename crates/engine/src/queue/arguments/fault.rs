@@ -37,6 +37,10 @@ pub enum ArgumentFault {
     UnknownWord(&'static str),
     /// A dead-letter routing key without an exchange.
     RoutingKeyWithoutExchange,
+    /// A stream's segment of more than 3,000,000,000 bytes.
+    SegmentTooLarge,
+    /// A stream's filter of less than 16 or more than 255 bytes.
+    FilterSize,
     /// The queue type does not know the argument.
     Unsupported(QueueType),
 }
@@ -55,6 +59,8 @@ impl ArgumentError {
                 let (argument, name) = (&self.argument, queue_type.as_str());
                 format!("invalid arg '{argument}' for {object} of queue type rabbit_{name}_queue")
             }
+            ArgumentFault::SegmentTooLarge => format!("Exceeded max value for {}", self.argument),
+            ArgumentFault::FilterSize => format!("Invalid value for {}", self.argument),
             fault => format!("invalid arg '{}' for {object}: {fault}", self.argument),
         }
     }
@@ -74,6 +80,8 @@ impl fmt::Display for ArgumentFault {
             Self::UnknownType(name) => write!(f, "\"unsupported queue type '{name}'\""),
             Self::UnknownWord(error) => f.write_str(error),
             Self::RoutingKeyWithoutExchange => f.write_str("routing_key_but_no_dlx_defined"),
+            Self::SegmentTooLarge => f.write_str("too large"),
+            Self::FilterSize => f.write_str("not from 16 to 255"),
             Self::Unsupported(queue_type) => write!(f, "unsupported by {}", queue_type.as_str()),
         }
     }

@@ -5,7 +5,8 @@ mod reader;
 #[cfg(test)]
 mod tests;
 
-use self::reader::{Reader, max_age, overflow, retry_on};
+pub use self::reader::interval_ms;
+use self::reader::{Reader, overflow, retry_on};
 use super::settings::{Overflow, Retry, RetryOn, Settings};
 use crate::value::{Arguments, Inequivalent, Value};
 
@@ -58,6 +59,8 @@ pub struct Rules {
     pub retry_max: Option<u64>,
     /// Streams: milliseconds that messages are kept.
     pub max_age: Option<u64>,
+    /// Streams: bytes of a segment file.
+    pub segment_bytes: Option<u64>,
 }
 
 /// What a declaration says about a queue beyond its name.
@@ -113,7 +116,7 @@ impl QueueType {
             "x-max-age" | "x-stream-max-segment-size-bytes" | "x-stream-filter-size-bytes" => {
                 self == Self::Stream
             }
-            "x-max-length-bytes" => true,
+            "x-max-length-bytes" | "x-ottla-topic" | "x-ottla-partition" => true,
             _ if QUEUE_ONLY.contains(&argument) => self != Self::Stream,
             _ => true,
         }
@@ -175,6 +178,13 @@ impl Rules {
         if rules.dead_letter_routing_key.is_some() && rules.dead_letter_exchange.is_none() {
             return error("x-dead-letter-routing-key", ArgumentFault::RoutingKeyWithoutExchange);
         }
+        if rules.segment_bytes.is_some_and(|bytes| bytes > SEGMENT_BYTES_MAX) {
+            return error(SEGMENT_BYTES, ArgumentFault::SegmentTooLarge);
+        }
+        let filter = Reader { table: arguments, prefix: "x-" }.count("stream-filter-size-bytes")?;
+        if filter.is_some_and(|bytes| !(16..=255).contains(&bytes)) {
+            return error("x-stream-filter-size-bytes", ArgumentFault::FilterSize);
+        }
         if queue_type == QueueType::Quorum
             && rules.overflow == Some(Overflow::RejectPublishDeadLetter)
         {
@@ -217,7 +227,8 @@ impl Rules {
             retry_on: reader.word("delayed-retry-type", "invalid_delayed_retry_type", retry_on)?,
             retry_min: reader.count("delayed-retry-min")?,
             retry_max: reader.count("delayed-retry-max")?,
-            max_age: reader.word("max-age", "invalid_max_age", max_age)?,
+            max_age: reader.word("max-age", "invalid_max_age", interval_ms)?,
+            segment_bytes: reader.count("stream-max-segment-size-bytes")?,
         })
     }
 
@@ -245,6 +256,7 @@ impl Rules {
             retry_min: self.retry_min.or(policy.retry_min),
             retry_max: self.retry_max.or(policy.retry_max),
             max_age: smaller(self.max_age, policy.max_age),
+            segment_bytes: self.segment_bytes.or(policy.segment_bytes),
         }
     }
 
@@ -291,6 +303,9 @@ fn smaller_limit(argument: Option<i64>, policy: Option<i64>) -> Option<i64> {
 }
 
 const QUEUE_TYPE: &str = "x-queue-type";
+const SEGMENT_BYTES: &str = "x-stream-max-segment-size-bytes";
+/// RabbitMQ's bound.
+const SEGMENT_BYTES_MAX: u64 = 3_000_000_000;
 const RETRY_MIN_MS: u64 = 1_000;
 const RETRY_MAX_MS: u64 = 600_000;
 /// What streams do not know.

@@ -104,7 +104,8 @@ pub(super) fn retry_on(word: &str) -> Option<Option<RetryOn>> {
 }
 
 /// `7D`: a number and one of Y, M, D, h, m, s; in milliseconds.
-pub(super) fn max_age(word: &str) -> Option<u64> {
+#[must_use]
+pub fn interval_ms(word: &str) -> Option<u64> {
     let unit = word.chars().next_back()?;
     let seconds: u64 = match unit {
         'Y' => 365 * 86_400,

@@ -8,7 +8,7 @@ use ottla_amqp_proto::methods::{
 use ottla_amqp_proto::{
     DeliveryTag, GetOk, MethodId, Publish, ReplyCode, Returned, ShortStr, UnknownTag,
 };
-use ottla_engine::broker::{self, ConsumeRequest, Got, PrefetchScope, Published};
+use ottla_engine::broker::{self, ConsumeRequest, Gathering, Got, PrefetchScope, Published};
 use ottla_engine::queue::Outcome;
 
 use super::{Answer, Call, Handled, count, reply, text};
@@ -26,10 +26,33 @@ pub(super) fn publish(call: &mut Call<'_>, publish: &Publish) -> Handled {
     }
     let (exchange, routing_key) = (text(&publish.exchange), text(&publish.routing_key));
     let request = request(publish, &exchange, &routing_key);
-    let published = call.broker.publish(&mut call.channel.link, request);
-    let published = published
-        .map_err(|error| codes::publish_refused(call.number(), &error, BasicPublish::ID))?;
+    let published = loop {
+        let gathering = call.broker.gather(&mut call.channel.link, request.clone());
+        match gathering {
+            Ok(Gathering::Done(published)) => break published,
+            Ok(Gathering::Gathered) => return Ok(Answer::Nothing),
+            Ok(Gathering::Full) => append_gathered(call)?,
+            Err(error) => {
+                return Err(codes::publish_refused(call.number(), &error, BasicPublish::ID));
+            }
+        }
+    };
     return_unrouted(call, publish, published);
+    note(call, published);
+    Ok(Answer::Nothing)
+}
+
+/// Appends what was published to streams since the last time.
+pub(in crate::amqp) fn append_gathered(call: &mut Call<'_>) -> Result<(), Trouble> {
+    let appended = call.broker.append_gathered(&mut call.channel.link);
+    let appended = appended
+        .map_err(|error| codes::publish_refused(call.number(), &error, BasicPublish::ID))?;
+    appended.into_iter().for_each(|published| note(call, published));
+    Ok(())
+}
+
+/// Remembers what is to be confirmed, and when.
+fn note(call: &mut Call<'_>, published: Published) {
     if let Mode::Confirm(confirms) = &mut call.channel.mode {
         match published {
             Published { rejected: true, .. } => confirms.refuse(),
@@ -37,7 +60,6 @@ pub(super) fn publish(call: &mut Call<'_>, publish: &Publish) -> Handled {
             Published { lsn: None, .. } => confirms.accept(),
         };
     }
-    Ok(Answer::Nothing)
 }
 
 /// A publish in the broker's words.

@@ -7,11 +7,13 @@ mod exchange;
 mod queue;
 mod tx;
 
+pub(super) use self::basic::append_gathered;
+
 use std::borrow::Cow;
 
 use ottla_amqp_proto::{ChannelId, Event, Fault, Method, MethodId, ReplyCode, ShortStr};
-use ottla_engine::Lsn;
 use ottla_engine::broker::{Broker, BrokerError};
+use ottla_engine::{Engine, Lsn};
 
 use super::channel::Channel;
 use super::codes::{self, Trouble};
@@ -20,6 +22,7 @@ use super::session::Wire;
 /// What a handler works with.
 #[derive(Debug)]
 pub(super) struct Call<'a> {
+    pub(super) engine: &'a Engine,
     pub(super) broker: &'a Broker,
     pub(super) wire: &'a mut Wire,
     pub(super) channel: &'a mut Channel,

@@ -38,7 +38,7 @@ pub(super) fn declare(call: &mut Call<'_>, declare: &QueueDeclare) -> Handled {
 /// `queue.delete`
 pub(super) fn delete(call: &mut Call<'_>, delete: &QueueDelete) -> Handled {
     let condition = broker::DeleteIf { unused: delete.if_unused, empty: delete.if_empty };
-    let deleted = call.broker.delete_queue(&mut call.channel.link, &text(&delete.queue), condition);
+    let deleted = call.engine.delete_queue(&mut call.channel.link, &text(&delete.queue), condition);
     let deleted = deleted.map_err(|error| call.refused(&error, QueueDelete::ID))?;
     let done = QueueDeleteOk { message_count: count(deleted.messages) };
     Ok(reply(delete.no_wait, deleted.lsn, done))
