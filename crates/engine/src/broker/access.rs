@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::connection::Peer;
 use super::error::BrokerError;
 use super::facts::UserImage;
-use crate::vhost::{Access, Permissions, Resource};
+use crate::vhost::{Access, Permissions, Refused, Resource};
 
 /// A user and what it may do, by virtual host.
 #[derive(Debug)]
@@ -50,9 +50,10 @@ impl User {
         vhost: &str,
     ) -> Result<(), BrokerError> {
         let user = self.image.name.as_str();
-        let nothing = Permissions::new("", "", "").ok();
-        let permissions = self.permissions.get(vhost).or(nothing.as_ref());
-        let checked = permissions.map_or(Ok(()), |own| own.check(access, resource, vhost, user));
+        let checked = match self.permissions.get(vhost) {
+            Some(permissions) => permissions.check(access, resource, vhost, user),
+            None => Err(Refused::new(access, resource, vhost, user)),
+        };
         checked.map_err(|refused| BrokerError::refused(refused.to_string()))
     }
 }

@@ -87,7 +87,11 @@ impl Permissions {
             Resource::Queue(name) | Resource::Exchange(name) => name,
             Resource::Topic { key, .. } => key,
         };
-        if pattern.matches(name) { Ok(()) } else { Err(refused(access, resource, vhost, user)) }
+        if pattern.matches(name) {
+            Ok(())
+        } else {
+            Err(Refused::new(access, resource, vhost, user))
+        }
     }
 
     /// The patterns as written: configure, write, read.
@@ -105,6 +109,14 @@ pub struct TopicPermissions {
     pub write: String,
     /// Likewise.
     pub read: String,
+}
+
+impl Refused {
+    /// Whoever has no permissions in a virtual host gets this there, whatever is tried.
+    #[must_use]
+    pub fn new(access: Access, resource: Resource<'_>, vhost: &str, user: &str) -> Self {
+        Self { access, resource: resource.to_string(), vhost: vhost.into(), user: user.into() }
+    }
 }
 
 impl TopicPermissions {
@@ -141,10 +153,6 @@ impl fmt::Display for Resource<'_> {
             Self::Topic { exchange, key } => write!(f, "topic '{key}' in exchange '{exchange}'"),
         }
     }
-}
-
-fn refused(access: Access, resource: Resource<'_>, vhost: &str, user: &str) -> Refused {
-    Refused { access, resource: resource.to_string(), vhost: vhost.into(), user: user.into() }
 }
 
 const DEFAULT_EXCHANGE: &str = "amq.default";
