@@ -2,6 +2,10 @@
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::amqp::Amqp;
+use crate::disk::Disk;
+use crate::process::Watched;
+
 /// Loads a server with pre-encoded requests and prints one row of figures.
 #[derive(Debug, Parser)]
 #[command(name = "ottla-bench", version, about)]
@@ -14,6 +18,10 @@ pub(crate) struct Bench {
 pub(crate) enum Protocol {
     /// A Kafka broker.
     Kafka(Kafka),
+    /// A broker of AMQP 0-9-1.
+    Amqp(Amqp),
+    /// The disk itself: how long one fdatasync of an overwritten block takes.
+    Disk(Disk),
 }
 
 #[derive(Debug, Args)]
@@ -85,12 +93,8 @@ pub(crate) struct Load {
     /// Go on until this many bytes were produced after the warm-up, if the seconds are over before.
     #[arg(long, default_value_t = 0)]
     pub(crate) min_bytes: u64,
-    /// The broker's process: its CPU, memory and writes are read from /proc.
-    #[arg(long)]
-    pub(crate) pid: Option<u32>,
-    /// The disk, as /sys/class/block names it: bytes written to it by all processes are counted.
-    #[arg(long)]
-    pub(crate) device: Option<String>,
+    #[command(flatten)]
+    pub(crate) watched: Watched,
     /// One JSON object instead of a table.
     #[arg(long)]
     pub(crate) json: bool,

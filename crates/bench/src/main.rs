@@ -1,32 +1,50 @@
 //! `ottla-bench`: load generators of pre-encoded requests, so that the server and not the client is
 //! measured. Works against any server that speaks the protocol.
 
+mod amqp;
 mod args;
 mod clock;
+mod disk;
+mod figures;
 mod kafka;
+mod noise;
 mod process;
 mod report;
+mod spread;
 
 use std::error::Error;
 use std::process::ExitCode;
 
 use clap::Parser;
 
+use self::args::Protocol;
+
 /// Why a run gives no figures.
 type Failure = Box<dyn Error + Send + Sync>;
 
 fn main() -> ExitCode {
-    let args::Bench { protocol: args::Protocol::Kafka(run) } = args::Bench::parse();
-    let json = run.load().json;
-    match kafka::run(run) {
+    match run(args::Bench::parse().protocol) {
         Ok(row) => {
-            print(&if json { row.json() } else { row.table() });
+            print(&row);
             ExitCode::SUCCESS
         }
         Err(failure) => {
             eprintln!("ottla-bench: {failure}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// The row of a run as it is printed.
+fn run(protocol: Protocol) -> Result<String, Failure> {
+    match protocol {
+        Protocol::Kafka(run) => {
+            let json = run.load().json;
+            let row = kafka::run(run)?;
+            Ok(if json { row.json() } else { row.table() })
+        }
+        Protocol::Amqp(run) => amqp::run(&run),
+        Protocol::Disk(run) => disk::run(&run),
     }
 }
 

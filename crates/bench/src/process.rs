@@ -3,19 +3,37 @@
 use std::fs;
 use std::path::Path;
 
+use clap::Args;
 use serde::Serialize;
 
 use crate::Failure;
-use crate::args::Load;
+
+/// What is looked at while a server is loaded.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Watched {
+    /// The server's process: its CPU, memory and writes are read from /proc.
+    #[arg(long)]
+    pub(crate) pid: Option<u32>,
+    /// The disk, as /sys/class/block names it: what all processes write to it is counted.
+    #[arg(long)]
+    pub(crate) device: Option<String>,
+}
 
 /// Totals since the process and the machine began.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Usage {
-    device_bytes: Option<u64>,
+    device: Option<Device>,
     cpu_seconds: f64,
     rss_bytes: u64,
     rss_peak_bytes: u64,
     dirtied_bytes: u64,
+}
+
+/// What a disk has done since the machine began, for anyone.
+#[derive(Clone, Copy, Debug)]
+struct Device {
+    bytes: u64,
+    flushes: u64,
 }
 
 /// What a run cost.
@@ -37,12 +55,20 @@ pub(crate) struct Cost {
     pub(crate) device_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) device_over_payload: Option<f64>,
+    /// Flushes of the device's cache asked for by all processes: what a sync ends in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) device_flushes: Option<u64>,
 }
 
 impl Usage {
     /// Of the server that a run loads, if its process was named.
-    pub(crate) fn of_server(load: &Load) -> Result<Option<Self>, Failure> {
-        load.pid.map(|pid| Self::of(pid, load.device.as_deref())).transpose()
+    pub(crate) fn of_server(watched: &Watched) -> Result<Option<Self>, Failure> {
+        watched.pid.map(|pid| Self::of(pid, watched.device.as_deref())).transpose()
+    }
+
+    /// Memory that is resident now.
+    pub(crate) const fn rss_bytes(&self) -> u64 {
+        self.rss_bytes
     }
 
     fn of(pid: u32, device: Option<&str>) -> Result<Self, Failure> {
@@ -56,7 +82,7 @@ impl Usage {
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
         let io = fs::read_to_string(format!("/proc/{pid}/io"))?;
         Ok(Self {
-            device_bytes: device.map(device_bytes).transpose()?,
+            device: device.map(Device::of).transpose()?,
             cpu_seconds: (ticks(UTIME) + ticks(STIME)) / TICKS_PER_SECOND,
             rss_bytes: number(&status, "VmRSS:") * 1024,
             rss_peak_bytes: number(&status, "VmHWM:") * 1024,
@@ -68,8 +94,8 @@ impl Usage {
     pub(crate) fn since(&self, before: &Self, seconds: f64, records: u64, payload: u64) -> Cost {
         let cpu_seconds = self.cpu_seconds - before.cpu_seconds;
         let dirtied_bytes = self.dirtied_bytes.saturating_sub(before.dirtied_bytes);
-        let device = self.device_bytes.zip(before.device_bytes);
-        let device_bytes = device.map(|(after, before)| after.saturating_sub(before));
+        let device = self.device.zip(before.device);
+        let device_bytes = device.map(|(after, before)| after.bytes.saturating_sub(before.bytes));
         let over_payload = |bytes: u64| float(bytes) / float(payload.max(1));
         Cost {
             cpu_seconds,
@@ -81,16 +107,22 @@ impl Usage {
             dirtied_over_payload: over_payload(dirtied_bytes),
             device_bytes,
             device_over_payload: device_bytes.map(over_payload),
+            device_flushes: device
+                .map(|(after, before)| after.flushes.saturating_sub(before.flushes)),
         }
     }
 }
 
-/// Bytes written to a disk by anyone.
-fn device_bytes(device: &str) -> Result<u64, Failure> {
-    let path = Path::new("/sys/class/block").join(device).join("stat");
-    let stat = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let sectors = stat.split_whitespace().nth(SECTORS_WRITTEN).and_then(|field| field.parse().ok());
-    Ok(sectors.unwrap_or(0_u64) * SECTOR_BYTES)
+impl Device {
+    fn of(name: &str) -> Result<Self, Failure> {
+        let path = Path::new("/sys/class/block").join(name).join("stat");
+        let stat =
+            fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let fields: Vec<u64> =
+            stat.split_whitespace().filter_map(|field| field.parse().ok()).collect();
+        let at = |place: usize| fields.get(place).copied().unwrap_or_default();
+        Ok(Self { bytes: at(SECTORS_WRITTEN) * SECTOR_BYTES, flushes: at(FLUSHES) })
+    }
 }
 
 fn number(text: &str, key: &str) -> u64 {
@@ -107,8 +139,9 @@ pub(crate) fn float(count: u64) -> f64 {
 /// Places of proc(5) utime and stime behind the process's name.
 const UTIME: usize = 11;
 const STIME: usize = 12;
-/// The place in a block device's stat; sectors there are always 512 bytes.
+/// Places in a block device's stat; sectors there are always 512 bytes.
 const SECTORS_WRITTEN: usize = 6;
+const FLUSHES: usize = 15;
 const SECTOR_BYTES: u64 = 512;
 /// `sysconf(_SC_CLK_TCK)`: 100 on Linux whatever the kernel's own rate.
 const TICKS_PER_SECOND: f64 = 100.0;

@@ -11,6 +11,7 @@ use ottla_store::codec::Codec;
 
 use crate::Failure;
 use crate::args::Load;
+use crate::noise::noise;
 
 /// A batch as every request of a run carries it.
 #[derive(Clone, Debug)]
@@ -130,18 +131,6 @@ pub(super) const fn header(api: ApiKey, version: ApiVersion) -> RequestHeader {
     }
 }
 
-/// Bytes that no codec or deduplicating disk makes smaller.
-fn noise(bytes: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    };
-    std::iter::repeat_with(next).flatten().take(bytes).collect()
-}
-
 #[expect(clippy::disallowed_methods, reason = "a load generator is the outermost layer")]
 fn now_ms() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
@@ -165,7 +154,7 @@ mod tests {
 
     fn load() -> Load {
         let line = ["b", "kafka", "latency", "--record-bytes", "100", "--batch-bytes", "1000"];
-        let Protocol::Kafka(kafka) = Bench::parse_from(line).protocol;
+        let Protocol::Kafka(kafka) = Bench::parse_from(line).protocol else { panic!("not Kafka") };
         kafka.load().clone()
     }
 

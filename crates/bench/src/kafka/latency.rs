@@ -16,7 +16,8 @@ use crate::Failure;
 use crate::args::Load;
 use crate::clock::{Clock, nanos, seconds};
 use crate::process::Usage;
-use crate::report::{Row, Spread};
+use crate::report::Row;
+use crate::spread::Spread;
 
 pub(super) fn run(load: &Load, rate: u32) -> Result<Row, Failure> {
     if rate == 0 || load.acks == 0 {
@@ -74,7 +75,7 @@ impl Run<'_> {
                 threads.push(spawn(scope, "answers", move || self.acknowledge(twin, &dues))?);
                 threads.push(spawn(scope, "sender", move || self.send(wire, connection, &due))?);
             }
-            let usage = || Usage::of_server(self.load);
+            let usage = || Usage::of_server(&self.load.watched);
             self.clock.wait_until(self.warm);
             let before = usage()?;
             let acknowledged = super::join(threads)?;

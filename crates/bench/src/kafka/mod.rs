@@ -70,7 +70,7 @@ fn on_every_connection(
     warm: u64,
     work: impl Fn(u32) -> Result<Tally, Failure> + Sync,
 ) -> Result<(Tally, Option<(Usage, Usage)>), Failure> {
-    let usage = || Usage::of_server(load);
+    let usage = || Usage::of_server(&load.watched);
     scope(|scope| {
         let work = &work;
         let mut threads = Vec::new();
@@ -114,7 +114,7 @@ mod tests {
     fn load(partitions: &str, connections: &str) -> Load {
         let line =
             ["b", "kafka", "produce", "--partitions", partitions, "--connections", connections];
-        let Protocol::Kafka(kafka) = Bench::parse_from(line).protocol;
+        let Protocol::Kafka(kafka) = Bench::parse_from(line).protocol else { panic!("not Kafka") };
         kafka.load().clone()
     }
 

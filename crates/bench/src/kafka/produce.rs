@@ -11,7 +11,8 @@ use super::{Tally, on_every_connection, share};
 use crate::Failure;
 use crate::args::Load;
 use crate::clock::{Clock, nanos, seconds};
-use crate::report::{Row, Spread};
+use crate::report::Row;
+use crate::spread::Spread;
 
 pub(super) fn run(load: &Load) -> Result<Row, Failure> {
     let template = Template::new(load);

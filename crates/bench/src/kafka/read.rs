@@ -13,7 +13,8 @@ use super::{Tally, on_every_connection, share};
 use crate::Failure;
 use crate::args::Load;
 use crate::clock::{Clock, seconds};
-use crate::report::{Row, Spread};
+use crate::report::Row;
+use crate::spread::Spread;
 
 pub(super) fn run(load: &Load, bytes: i32, partition_bytes: i32) -> Result<Row, Failure> {
     let clock = Clock::start();
