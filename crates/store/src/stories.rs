@@ -298,6 +298,38 @@ fn the_older_snapshot_gives_exactly_the_same_when_the_newest_is_damaged() {
 }
 
 #[test]
+fn a_message_that_a_snapshot_knows_is_damaged_and_not_torn_when_it_rots_at_the_end_of_the_log() {
+    let disk = MemDisk::new();
+    let broker = Broker::start(&disk);
+    let queue = broker.create(StreamKind::Queue);
+    let mut judged = 0;
+    for n in 0..200 {
+        let before = disk.names("snapshots/");
+        let body = format!("message {n} {}", "x".repeat(900));
+        let message = broker.publish(&[queue], body.as_bytes());
+        broker.settle_down();
+        if disk.names("snapshots/") == before {
+            continue;
+        }
+        // Nothing is behind the message but perhaps the header of a segment made ahead.
+        let rotten = disk.after_power_loss();
+        let place = |bytes: &[u8]| bytes.windows(body.len()).position(|at| at == body.as_bytes());
+        let holder = |name: &&String| place(&rotten.bytes(name)).is_some();
+        let file = rotten.names("wal/").iter().find(holder).unwrap().clone();
+        rotten.damage(&file, |bytes| {
+            let at = place(bytes).unwrap();
+            bytes[at + 20] ^= 1;
+        });
+        let again = Broker::start(&rotten);
+        assert!(!again.store.damage().is_empty(), "message {n} was cut away in silence");
+        let found = again.store.message(message);
+        assert!(matches!(found, Err(ReadError::Corrupt { .. })), "{found:?}");
+        judged += 1;
+    }
+    assert!(judged > 5, "{judged}");
+}
+
+#[test]
 fn a_start_after_every_step_of_the_keeper_finds_everything() {
     let disk = MemDisk::new();
     let broker = Broker::start(&disk);

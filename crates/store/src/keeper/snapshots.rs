@@ -35,7 +35,7 @@ pub(crate) struct Snapshots {
     pub(crate) kept: Vec<KeptSnapshot>,
     /// Numbers of those that are not good.
     pub(crate) bad: Vec<u64>,
-    /// The largest `durable` of any.
+    /// Up to where the log was durable, as the names of the snapshots prove.
     pub(crate) known_durable: u64,
     /// The largest number of any, good or not.
     pub(crate) last_number: u64,
@@ -95,7 +95,10 @@ fn load(disk: &dyn Disk, number: u64) -> Result<Option<Loaded>, OpenError> {
     let Some(manifest) = manifest else { return Ok(None) };
     let header = snapshot.header();
     let kept = KeptSnapshot { number, floor: manifest.floor, bytes: snapshot.bytes() };
-    Ok(Some((kept, header.durable_upto.0, manifest, objects)))
+    // It got its name only when the log was durable up to its end (`publish`): without what lies below
+    // the objects would know more than the log.
+    let durable = header.durable_upto.0.max(header.end.0);
+    Ok(Some((kept, durable, manifest, objects)))
 }
 
 fn refused(error: FileError) -> OpenError {
