@@ -137,8 +137,12 @@ impl Explorer {
         let (rig, commands) = (self.rig.clone(), self.effort.commands);
         let world = caught(|| {
             let mut world = World::begin(&rig, &disk, seed)?;
+            let is_small = faults.capacity_bytes.is_some();
             disk.set_faults(faults);
             world.run(commands)?;
+            if is_small {
+                world.with_room()?;
+            }
             Ok(world)
         });
         let world = world.map_err(|what| format!("after {} disk calls: {what}", disk.calls()))?;
@@ -308,6 +312,7 @@ impl Explorer {
         if !disk.rot(path, position, 1 << self.chance.below(8)) {
             return Ok(());
         }
+        disk.set_faults(Faults::default()); // a full disk is another story
         self.tally.rotten += 1;
         self.path.push(format!("a bit rots in {path} at {position}"));
         let rig = self.rig.clone();

@@ -8,8 +8,9 @@ use ottla_store::batch::{BatchBuilder, Marker, PreparedBatch, RecordDraft, contr
 use ottla_store::codec::Codec;
 use ottla_store::disk::Disk;
 use ottla_store::frame::{Appended, StreamKind};
-use ottla_store::{Durability, Lsn, Offset, Options, Purpose, Refused, Store, StreamId};
+use ottla_store::{Durability, Fatal, Lsn, Offset, Options, Purpose, Refused, Store, StreamId};
 
+use crate::disk::Faults;
 use crate::history::{Bounds, History, Step};
 use crate::model::{self, Command, Engine, Fact, Truth};
 use crate::{Chance, SimDisk, check};
@@ -270,9 +271,16 @@ impl World {
             }
             Ok(Some(_)) => self.unproven = staged,
             Ok(None) => {}
-            Err(fatal) => self.failed = Some(fatal.to_string()),
+            Err(fatal) => self.fail(&fatal)?,
         }
         Ok(())
+    }
+
+    /// The log or the keeper gave up: for an error of the disk it must, for want of room never.
+    fn fail(&mut self, fatal: &Fatal) -> Result<(), String> {
+        let what = format!("{fatal}: {}", fatal.source);
+        self.failed = Some(what.clone());
+        if is_full(&fatal.source) { Err(format!("a full disk stops it: {what}")) } else { Ok(()) }
     }
 
     /// The log role with nothing to do: the next commit proves the last group.
@@ -287,10 +295,41 @@ impl World {
     }
 
     fn keep(&mut self) -> Result<(), String> {
-        if let Err(fatal) = self.store.keep(&self.engine) {
-            self.failed = Some(fatal.to_string());
+        match self.store.keep(&self.engine) {
+            Ok(_) => Ok(()),
+            Err(fatal) => self.fail(&fatal),
         }
-        Ok(())
+    }
+
+    /// Someone gives the disk more room: without a restart the log takes new data again, and whatever
+    /// waited for room is durable.
+    pub fn with_room(&mut self) -> Result<(), String> {
+        self.disk.set_faults(Faults::default());
+        for _ in 0..ROUNDS_MAX {
+            if self.failed.is_some() {
+                return Ok(());
+            }
+            self.commit()?;
+            self.keep()?;
+            self.note();
+        }
+        let truth = self.history.now();
+        let before = self.history.steps().len();
+        let facts = self.batches(&truth, 1);
+        if facts.is_empty() {
+            return Ok(());
+        }
+        self.append(facts)?;
+        self.note();
+        if self.history.steps().len() == before {
+            return Err("there is room, and new data is refused".to_owned());
+        }
+        self.commit()?;
+        self.note();
+        if self.failed.is_none() && self.store.durable() < self.store.end() {
+            return Err("there is room, and what was appended is not durable".to_owned());
+        }
+        self.check_now()
     }
 
     fn note(&mut self) {
@@ -552,10 +591,17 @@ pub fn tiny_options(seed: u64) -> Options {
         cache_bytes: chance.pick(&[0_usize, 4096, 65_536]).copied().unwrap_or(0),
         unsynced_bytes_max: 256 << 10,
         disk_reserve_bytes: 0,
+        ballast_bytes: chance.pick(&[0_u64, 16 << 10]).copied().unwrap_or(0),
         segment_bytes: 8 << 10,
         seed,
         ..Options::default()
     }
 }
 
+fn is_full(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::StorageFull
+}
+
 const STREAMS_MAX: usize = 4;
+/// Rounds of commit and keep after which a disk with room counts as settled.
+const ROUNDS_MAX: usize = 40;

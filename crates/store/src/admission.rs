@@ -1,7 +1,7 @@
 //! Who may write: a frame is refused before anything changes, never after (rule 3).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use crate::Refused;
 use crate::limits::SMALL_FRAME_BYTES_MAX;
@@ -16,6 +16,10 @@ pub(crate) struct Admission {
     grow: AtomicU64,
     /// Bytes that anything may still take.
     shrink: AtomicU64,
+    /// Bytes free, for who asks.
+    free: AtomicU64,
+    /// New data was refused since the last measurement that found room for it.
+    refused: AtomicBool,
 }
 
 impl Admission {
@@ -25,13 +29,19 @@ impl Admission {
             unsynced_max,
             grow: AtomicU64::new(0),
             shrink: AtomicU64::new(0),
+            free: AtomicU64::new(0),
+            refused: AtomicBool::new(false),
         }
     }
 
     /// Takes the result of a measurement.
-    pub(crate) fn measured(&self, grow: u64, shrink: u64) {
+    pub(crate) fn measured(&self, grow: u64, shrink: u64, free: u64) {
         self.grow.store(grow, Ordering::Relaxed);
         self.shrink.store(shrink, Ordering::Relaxed);
+        self.free.store(free, Ordering::Relaxed);
+        if grow >= REFUSED_UNTIL_BYTES {
+            self.refused.store(false, Ordering::Relaxed);
+        }
     }
 
     /// Room for `bytes`; taken until given back.
@@ -46,6 +56,7 @@ impl Admission {
         };
         let unsynced = self.unsynced.load(Ordering::Relaxed) as u64;
         if room.load(Ordering::Relaxed) < unsynced + bytes as u64 {
+            self.refused.store(true, Ordering::Relaxed);
             return Err(Refused::DiskFull);
         }
         let allowed = match bytes {
@@ -70,6 +81,15 @@ impl Admission {
         }
     }
 
+    /// What the disk has left.
+    pub(crate) fn disk_room(&self) -> DiskRoom {
+        DiskRoom {
+            free_bytes: self.free.load(Ordering::Relaxed),
+            data_bytes: self.grow.load(Ordering::Relaxed),
+            is_full: self.refused.load(Ordering::Relaxed),
+        }
+    }
+
     /// Bytes that new data may still take.
     pub(crate) fn room(&self) -> u64 {
         self.grow.load(Ordering::Relaxed)
@@ -83,6 +103,18 @@ impl Admission {
         self.unsynced
             .update(Ordering::Relaxed, Ordering::Relaxed, |left| left.saturating_sub(bytes));
     }
+}
+
+/// What the disk under a store has left, as measured last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskRoom {
+    /// Bytes free.
+    pub free_bytes: u64,
+    /// Bytes of them that new data may take; the rest is for the log's second home, snapshots and
+    /// facts that free space (store.md rule 3).
+    pub data_bytes: u64,
+    /// Whether something was refused for want of room, and there is not much more since.
+    pub is_full: bool,
 }
 
 /// Room for one frame, taken before any state changes; given back when dropped unused.
@@ -110,3 +142,6 @@ impl Drop for Reservation {
         self.admission.give_back(self.bytes);
     }
 }
+
+/// Until so much may be written the disk counts as full.
+const REFUSED_UNTIL_BYTES: u64 = 1 << 20;

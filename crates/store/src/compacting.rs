@@ -15,6 +15,7 @@ use bytes::Bytes;
 use crate::batch::BatchHeader;
 use crate::compact::{CompactInput, CompactRules, Compacted, compact};
 use crate::core::Core;
+use crate::disk::is_full;
 use crate::files::FileError;
 use crate::segment::SegmentMeta;
 use crate::state::Purpose;
@@ -163,7 +164,11 @@ impl Core {
         drop(state);
         match error {
             _ if is_stale => Ok(None), // trimmed or deleted meanwhile, and the files with it
-            FileError::Io { source, .. } if source.kind() == io::ErrorKind::Interrupted => Ok(None),
+            FileError::Io { source, .. }
+                if is_full(&source) || source.kind() == io::ErrorKind::Interrupted =>
+            {
+                Ok(None)
+            }
             error => Err(self.unreadable(id, error)),
         }
     }

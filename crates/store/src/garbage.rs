@@ -51,6 +51,11 @@ impl Garbage {
         heap.snapshot
     }
 
+    /// Whether a file waits for a snapshot younger than `oldest_kept`.
+    pub(crate) fn is_waiting(&self, oldest_kept: u64) -> bool {
+        self.lock().files.iter().any(|file| file.since > oldest_kept)
+    }
+
     pub(crate) fn list(&self) -> Vec<GarbageFile> {
         self.lock().files.clone()
     }

@@ -55,7 +55,7 @@ mod testing;
 mod wal;
 mod young;
 
-pub use admission::Reservation;
+pub use admission::{DiskRoom, Reservation};
 pub use compacting::{CompactTask, Compaction};
 pub use error::{Fatal, OpenError, ReadError, Refused};
 pub use files::FileError;

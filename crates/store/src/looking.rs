@@ -161,7 +161,10 @@ impl Core {
         if !lsn.is_durable(self.durable()) {
             return Err(ReadError::UnknownMessage(lsn));
         }
-        if let Some((header, payload)) = self.read_item(lsn)? {
+        let cached = self.cached_item(lsn);
+        if let Some((header, payload)) =
+            cached.map_or_else(|| self.read_item(lsn), |item| Ok(Some(item)))?
+        {
             if header.kind != Kind::Message {
                 return Err(ReadError::UnknownMessage(lsn));
             }

@@ -19,6 +19,9 @@ pub struct Options {
     pub unsynced_bytes_max: usize,
     /// Bytes of disk always left free for facts that free space.
     pub disk_reserve_bytes: u64,
+    /// Bytes of the file that is given up when the disk is all but full; written once less than
+    /// sixteen times as much is free. 0 is none (store.md rule 22).
+    pub ballast_bytes: u64,
     /// Bytes after which a partition's segment is closed and a new one begun.
     pub segment_bytes: u64,
     /// Seeds generations of WAL segments; differs at each start.
@@ -59,6 +62,7 @@ impl Default for Options {
             cache_bytes: 64 << 20,
             unsynced_bytes_max: 64 << 20,
             disk_reserve_bytes: 64 << 20,
+            ballast_bytes: 64 << 20,
             segment_bytes: 1 << 30,
             seed: 0,
             planted: PlantedBug::None,

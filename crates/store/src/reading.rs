@@ -171,6 +171,15 @@ impl Core {
         Ok(Fetched::Whole(bytes))
     }
 
+    /// The item at `lsn`, if all of it is in memory.
+    pub(crate) fn cached_item(&self, lsn: Lsn) -> Option<(ItemHeader, Bytes)> {
+        let head = self.wal.cache.read(lsn.0, ITEM_HEADER_BYTES)?;
+        let header = ItemHeader::decode(&head)?;
+        let payload = lsn.0 + ITEM_HEADER_BYTES as u64;
+        let payload = self.wal.cache.read(payload, header.payload_bytes as usize)?;
+        Some((header, payload))
+    }
+
     /// The item at `lsn` in the WAL, verified; `None` if the WAL does not hold that place any more.
     pub(crate) fn read_item(&self, lsn: Lsn) -> Result<Option<(ItemHeader, Bytes)>, ReadError> {
         let Some(segment) = self.wal.segments.find(lsn.0) else { return Ok(None) };

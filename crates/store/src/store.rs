@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::admission::Reservation;
+use crate::admission::{DiskRoom, Reservation};
 use crate::compacting::{CompactTask, Compaction};
 use crate::core::Core;
 use crate::disk::Disk;
@@ -238,12 +238,18 @@ impl Store {
         self.core.wal.wait(lsn.0 + 1)
     }
 
+    /// What the disk has left; measured by every call of [`keep`](Self::keep).
+    pub fn disk_room(&self) -> DiskRoom {
+        self.core.admission.disk_room()
+    }
+
     /// Bytes staged or reserved and not yet synced.
     pub fn unsynced_bytes(&self) -> usize {
         self.core.admission.unsynced()
     }
 
-    /// Writes and syncs what is staged; `Ok(None)` if there was nothing. The log role calls it in a loop:
+    /// Writes and syncs what is staged; `Ok(None)` if there was nothing, or no room for a segment: then
+    /// it is tried again. The log role calls it in a loop:
     /// `while !store.is_stopping() { if store.commit()?.is_none() { store.park(idle) } }`.
     pub fn commit(&self) -> Result<Option<Lsn>, Fatal> {
         let Some(committed) = self.core.wal.commit()? else { return Ok(None) };

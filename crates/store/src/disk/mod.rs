@@ -55,6 +55,11 @@ pub trait DiskFile: Debug + Send + Sync {
     fn set_len(&self, len: u64) -> io::Result<()>;
 }
 
+/// Whether the disk had no room for what was asked.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// Fills `buffer` from `position` on; an error of kind `UnexpectedEof` if the file is shorter.
 pub(crate) fn read_exact_at(
     file: &dyn DiskFile,

@@ -5,6 +5,7 @@
 
 mod old_logs;
 mod retire;
+mod room;
 mod snapshots;
 mod sweep;
 
@@ -14,12 +15,15 @@ use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 
 use crate::core::Core;
+use crate::disk::is_full;
 use crate::files::FileError;
 use crate::options::PlantedBug;
 use crate::state::State;
 use crate::{Fatal, Offset, OpenError, StreamId};
 
 use retire::Retiring;
+pub(crate) use room::BALLAST_NAME;
+use room::Room;
 pub(crate) use snapshots::{SNAPSHOT_DIR, Snapshots, load_snapshots};
 pub(crate) use sweep::sweep;
 
@@ -49,6 +53,9 @@ struct House {
     /// For each of these.
     flushed: VecDeque<Flushed>,
     pending: Option<Pending>,
+    room: Room,
+    /// Whether new data is all but refused for want of room.
+    is_tight: bool,
     /// The stride being retired.
     retiring: Option<Retiring>,
     /// The chain value of the last group below the floor.
@@ -74,6 +81,8 @@ impl Keeper {
             kept: snapshots.kept.iter().copied().collect(),
             flushed: manifests.rev().map(snapshots::flushed_of).collect(),
             pending: None,
+            room: Room::default(),
+            is_tight: false,
             retiring: None,
             floor_chain: snapshots.manifest.floor_chain,
             old_log_turn: 0,
@@ -84,8 +93,10 @@ impl Keeper {
 
     /// The first measurement, before anything is taken.
     pub(crate) fn opened(&self, core: &Core) -> Result<(), OpenError> {
-        let house = self.house.lock().unwrap_or_else(PoisonError::into_inner);
-        measure(core, &house)
+        let mut house = self.house.lock().unwrap_or_else(PoisonError::into_inner);
+        house
+            .find_ballast(core)
+            .and_then(|()| house.measure(core))
             .map_err(|source| OpenError::Io { doing: "measure the disk".into(), source })
     }
 
@@ -103,30 +114,50 @@ impl Keeper {
     /// One piece of work; `Ok(false)` if there is none.
     pub(crate) fn step(&self, core: &Core, state: &dyn State) -> Result<bool, Fatal> {
         let mut house = self.house.lock().unwrap_or_else(PoisonError::into_inner);
-        let fatal = |source| Fatal { doing: "measure the disk".into(), source };
-        measure(core, &house).map_err(fatal)?;
-        let worked = house.work(core, state);
-        match worked {
-            Err(fatal) if is_full(&fatal.source) => Ok(false), // publishers are refused meanwhile
-            Err(fatal) => {
-                core.wal.poison();
-                Err(fatal)
-            }
-            Ok(worked) => Ok(worked),
+        let measured = house.measure(core);
+        let measured =
+            measured.map_err(|source| Fatal { doing: "measure the disk".into(), source });
+        let worked = measured.and_then(|()| house.work(core, state));
+        if worked.is_err() {
+            core.wal.poison();
         }
+        worked
     }
 }
 
+/// A piece of work: `Ok(false)` if there is none of its kind.
+type Piece = fn(&mut House, &Core, &dyn State) -> Result<bool, Fatal>;
+
 impl House {
+    /// Does the first piece there is. One that lacks room is passed over, for those behind it may
+    /// make some; publishers are refused meanwhile.
     fn work(&mut self, core: &Core, state: &dyn State) -> Result<bool, Fatal> {
-        Ok(prepare_segment(core)?
-            || self.publish(core)?
-            || self.recycle(core)?
-            || self.remove_garbage(core)?
-            || (self.pending.is_none()
-                && (self.snapshot(core, state)?
-                    || self.retire(core, state)?
-                    || self.tidy_old_logs(core, state)?)))
+        let pieces: [Piece; 8] = [
+            |house, core, _| house.ballast(core),
+            |house, core, _| house.prepare_segment(core),
+            |house, core, _| house.publish(core),
+            |house, core, _| house.recycle(core),
+            |house, core, _| house.remove_garbage(core),
+            |house, core, state| house.or_waits(|house| house.snapshot(core, state)),
+            |house, core, state| house.or_waits(|house| house.retire(core, state)),
+            |house, core, state| house.or_waits(|house| house.tidy_old_logs(core, state)),
+        ];
+        for piece in pieces {
+            match piece(self, core, state) {
+                Ok(false) => {}
+                Err(fatal) if is_full(&fatal.source) => self.room.lacked(),
+                done => return done,
+            }
+        }
+        Ok(false)
+    }
+
+    /// Waits for the snapshot that waits for the log, and for room after a failure for want of it.
+    fn or_waits(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<bool, Fatal>,
+    ) -> Result<bool, Fatal> {
+        if self.pending.is_some() || !self.room.is_enough() { Ok(false) } else { work(self) }
     }
 
     /// The older of the two generations: what is below its floor is needed by neither.
@@ -164,36 +195,6 @@ impl House {
         }
         Ok(!files.is_empty())
     }
-}
-
-/// Makes the next WAL segment ahead of need.
-fn prepare_segment(core: &Core) -> Result<bool, Fatal> {
-    let current = core.wal.staging.segment();
-    if core.wal.segments.is_prepared(current.seq + 1) {
-        return Ok(false);
-    }
-    let plan = current.next(core.options.segment_capacity());
-    core.wal
-        .segments
-        .prepare(plan, core.wal.proven())
-        .map_err(|source| Fatal { doing: "prepare a WAL segment".into(), source })?;
-    Ok(true)
-}
-
-/// How much may still be written: free space less what the unretired WAL and two snapshots need
-/// for their second home, and the reserve (rule 3).
-fn measure(core: &Core, house: &House) -> io::Result<()> {
-    let free = core.disk.free_bytes()?;
-    let snapshot = house.kept.back().map_or(0, |kept| kept.bytes);
-    let owed = core.wal.segments.file_bytes() + 2 * snapshot;
-    // A new segment must always find room, or the log itself fails.
-    let shrink = free.saturating_sub(core.options.segment_capacity());
-    core.admission.measured(free.saturating_sub(owed + core.options.disk_reserve_bytes), shrink);
-    Ok(())
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn fatal(error: FileError) -> Fatal {

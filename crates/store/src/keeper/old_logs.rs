@@ -53,7 +53,10 @@ fn tidy(core: &Core, state: &dyn State, meta: &OldLogMeta) -> Result<(), FileErr
         let file = core.next_file.fetch_add(1, Ordering::Relaxed);
         let temporary = format!("{OLD_LOG_DIR}/{file:016x}.tmp");
         let mut keep = |lsn| alive.contains(&lsn);
-        let summary = oldlog::rewrite(&*core.disk, &reader, &temporary, &mut keep)?;
+        let written = oldlog::rewrite(&*core.disk, &reader, &temporary, &mut keep);
+        let summary = written.inspect_err(|_| {
+            drop(core.disk.remove(&temporary)); // half of it only takes room
+        })?;
         oldlog::publish(&*core.disk, &temporary, &old_log_path(file))?;
         let (bytes, messages) = (summary.bytes, summary.messages);
         core.old_logs.insert(OldLogMeta { file, bytes, messages, ..meta.clone() });

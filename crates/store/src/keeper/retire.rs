@@ -53,7 +53,9 @@ enum Stage {
 /// The old log being written.
 #[derive(Debug, Default)]
 struct Draft {
-    open: Option<(u64, OldLogWriter)>,
+    /// The number of its file.
+    file: u64,
+    open: Option<OldLogWriter>,
     /// The last message in it.
     last: Option<(StreamId, u64)>,
     failures: usize,
@@ -85,7 +87,9 @@ enum Progress {
 impl House {
     /// Does a piece of retiring the oldest stride if the WAL is above its window.
     pub(super) fn retire(&mut self, core: &Core, state: &dyn State) -> Result<bool, Fatal> {
-        let begun = self.retiring.take().or_else(|| Retiring::begin(core, self.floor_chain));
+        let is_tight = self.is_tight;
+        let begin = || Retiring::begin(core, self.floor_chain, is_tight);
+        let begun = self.retiring.take().or_else(begin);
         let Some(mut retiring) = begun else { return Ok(false) };
         match retiring.advance(core, state)? {
             Progress::GivenUp => return Ok(false),
@@ -103,8 +107,8 @@ impl House {
 }
 
 impl Retiring {
-    fn begin(core: &Core, chain: u32) -> Option<Self> {
-        let (segment, next) = due(core)?;
+    fn begin(core: &Core, chain: u32, is_tight: bool) -> Option<Self> {
+        let (segment, next) = due(core, is_tight)?;
         let from = core.floor.load(Ordering::Acquire);
         let (stage, stride) = (Stage::Scan, Stride::default());
         Some(Self { segment, next, from, at: from, chain, stage, stride })
@@ -165,15 +169,17 @@ impl Retiring {
     }
 }
 
-/// The oldest segment above the floor, and the one after it, if it is time to retire it.
-fn due(core: &Core) -> Option<(Arc<WalSegment>, Arc<WalSegment>)> {
+/// The oldest segment above the floor, and the one after it, if it is time to retire it. On a full
+/// disk that is always: what died in it gives its room back.
+fn due(core: &Core, is_tight: bool) -> Option<(Arc<WalSegment>, Arc<WalSegment>)> {
     let floor = core.floor.load(Ordering::Acquire);
     let live: Vec<_> =
         core.wal.segments.live().into_iter().filter(|segment| segment.end() > floor).collect();
     let bytes: u64 = live.iter().map(|segment| segment.file_bytes()).sum();
     let entries = core.young_entries.load(Ordering::Relaxed);
-    let is_above =
-        bytes > core.options.wal_window_bytes || entries > core.options.wal_window_entries as u64;
+    let is_above = is_tight
+        || bytes > core.options.wal_window_bytes
+        || entries > core.options.wal_window_entries as u64;
     let (oldest, next) = (live.first()?, live.get(1)?);
     // The next one is in use, so nothing is written to the oldest any more.
     let is_settled = core.wal.durable() >= next.header.start;
@@ -236,7 +242,10 @@ impl Draft {
         while self.failures < ATTEMPTS {
             match self.try_write(core, stride, range, budget) {
                 Ok(progress) => return Ok(progress),
-                Err(error) if is_full(&error) => return Err(fatal(error)),
+                Err(error) if is_full(&error) => {
+                    drop(core.disk.remove(&temporary(self.file))); // half of it only takes room
+                    return Err(fatal(error));
+                }
                 Err(error) => {
                     core.report(StreamId(0), Lsn(range.0), error.to_string());
                     *self = Self { failures: self.failures + 1, ..Self::default() };
@@ -253,19 +262,19 @@ impl Draft {
         (from, to): (u64, u64),
         budget: &mut Budget,
     ) -> Result<Progress, FileError> {
-        let temporary = |file| format!("{OLD_LOG_DIR}/{file:016x}.tmp");
-        let (file, mut writer) = match self.open.take() {
+        let mut writer = match self.open.take() {
             Some(open) => open,
             None => {
-                let file = core.next_file.fetch_add(1, Ordering::Relaxed);
-                (file, OldLogWriter::create(&*core.disk, &temporary(file), Lsn(from))?)
+                self.file = core.next_file.fetch_add(1, Ordering::Relaxed);
+                OldLogWriter::create(&*core.disk, &temporary(self.file), Lsn(from))?
             }
         };
+        let file = self.file;
         let after = self.last.map_or(Bound::Unbounded, Bound::Excluded);
         for ((queue, lsn), item) in stride.messages.range((after, Bound::Unbounded)) {
             if budget.is_spent() {
                 writer.sync()?;
-                self.open = Some((file, writer));
+                self.open = Some(writer);
                 return Ok(Progress::More);
             }
             self.last = Some((*queue, *lsn));
@@ -285,6 +294,10 @@ impl Draft {
         budget.spend(SYNC_COSTS_BYTES);
         Ok(Progress::Done)
     }
+}
+
+fn temporary(file: u64) -> String {
+    format!("{OLD_LOG_DIR}/{file:016x}.tmp")
 }
 
 /// Writes a run of a partition's batches behind its newest segment, or to a new one, and takes them
@@ -377,20 +390,34 @@ fn try_segment(
             SegmentWriter::create(&*core.disk, &segment_path(id, file), file, base)?
         }
     };
-    for item in batches {
-        if !item.is_whole() {
-            let what = format!("the log's copy of the batch at {} is damaged", Lsn(item.lsn));
-            return Err(FileError::damaged(&directory, item.lsn, what));
+    let path = segment_path(id, writer.meta().file);
+    let written = fill(&mut writer, &directory, batches).and_then(|()| writer.finish());
+    let meta = written.inspect_err(|error| {
+        if is_new && is_full(error) {
+            drop(core.disk.remove(&path)); // half of it only takes room
         }
-        writer.push(&item.payload, None)?;
-    }
-    let meta = writer.finish()?;
+    })?;
     if is_new {
         core.disk
             .sync_dir(&directory)
             .map_err(|e| FileError::io("syncing directory", &directory, e))?;
     }
     Ok(meta)
+}
+
+fn fill(
+    writer: &mut SegmentWriter,
+    directory: &str,
+    batches: &[ScannedItem],
+) -> Result<(), FileError> {
+    for item in batches {
+        if !item.is_whole() {
+            let what = format!("the log's copy of the batch at {} is damaged", Lsn(item.lsn));
+            return Err(FileError::damaged(directory, item.lsn, what));
+        }
+        writer.push(&item.payload, None)?;
+    }
+    Ok(())
 }
 
 /// The partition takes note: from here on readers go to the segment.
@@ -439,7 +466,7 @@ fn next_of(item: &ScannedItem) -> Offset {
 }
 
 fn is_full(error: &FileError) -> bool {
-    matches!(error, FileError::Io { source, .. } if super::is_full(source))
+    matches!(error, FileError::Io { source, .. } if crate::disk::is_full(source))
 }
 
 const ATTEMPTS: usize = 2;

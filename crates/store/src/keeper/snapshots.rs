@@ -124,12 +124,22 @@ pub(super) fn path_of(number: u64) -> String {
 }
 
 impl House {
-    /// Writes a snapshot if the floor has moved since the last one.
+    /// Writes a snapshot if the floor has moved since the last one. On a full disk also if files wait
+    /// to be removed: there nothing moves the floor.
     pub(super) fn snapshot(&mut self, core: &Core, state: &dyn State) -> Result<bool, Fatal> {
         let floor = core.floor.load(Ordering::Acquire);
-        if self.kept.back().map_or(0, |kept| kept.floor) >= floor {
+        let is_new = self.kept.back().map_or(0, |kept| kept.floor) < floor;
+        let frees = self.is_tight && core.garbage.is_waiting(self.oldest_kept().number);
+        if !is_new && !frees {
             return Ok(false);
         }
+        self.write_snapshot(core, state, floor).inspect_err(|_| {
+            drop(core.disk.remove(TEMPORARY)); // half a snapshot only takes room
+        })?;
+        Ok(true)
+    }
+
+    fn write_snapshot(&mut self, core: &Core, state: &dyn State, floor: u64) -> Result<(), Fatal> {
         let number = core.garbage.begin_snapshot();
         let begin = Lsn(core.wal.staging.end());
         let mut writer = SnapshotWriter::create(&*core.disk, TEMPORARY).map_err(fatal)?;
@@ -158,7 +168,7 @@ impl House {
         let bytes = writer.finish(&header).map_err(fatal)?;
         let flushed = flushed_of(&manifest);
         self.pending = Some(Pending { kept: KeptSnapshot { number, floor, bytes }, flushed, end });
-        Ok(true)
+        Ok(())
     }
 
     /// Gives the pending snapshot its name once no fact in it can be lost any more.

@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex, OnceLock};
 use crate::OpenError;
 use crate::admission::Admission;
 use crate::core::Core;
-use crate::disk::{Disk, read_exact_at};
+use crate::disk::{Disk, is_full, read_exact_at};
 use crate::garbage::Garbage;
 use crate::index_cache::Indexes;
-use crate::keeper::{Keeper, SNAPSHOT_DIR, load_snapshots, sweep};
+use crate::keeper::{BALLAST_NAME, Keeper, SNAPSHOT_DIR, load_snapshots, sweep};
 use crate::messages::{OLD_LOG_DIR, OldLogs};
 use crate::options::{Durability, Options};
 use crate::state::Replay;
@@ -56,7 +56,12 @@ pub(crate) fn open(
     make_directories(&*disk)?;
     sweep(&*disk, &snapshots, &rebuilt.outputs)?;
     let segments = Segments::new(Arc::clone(&disk), options.seed);
-    let place = resume::resume(&*disk, &segments, &files, &chain, &options)?;
+    let place = match resume::resume(&*disk, &segments, &files, &chain, &options) {
+        Err(OpenError::Io { source, .. }) if is_full(&source) && gives_way(&*disk)? => {
+            resume::resume(&*disk, &segments, &files, &chain, &options)?
+        }
+        resumed => resumed?,
+    };
     let durable = place.durable;
     let staging = Staging::new(place.plan, durable, options.segment_capacity());
     let cache = Cache::new(options.cache_bytes as u64);
@@ -82,6 +87,15 @@ pub(crate) fn open(
     };
     keeper.opened(&core)?;
     Ok((core, keeper))
+}
+
+/// A start needs a WAL segment: on a full disk the ballast makes room for it. `false` if there is none.
+fn gives_way(disk: &dyn Disk) -> Result<bool, OpenError> {
+    match disk.remove(BALLAST_NAME) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(OpenError::Io { doing: format!("remove {BALLAST_NAME}"), source }),
+    }
 }
 
 /// Whether the directory is new; an error if a newer version wrote it.

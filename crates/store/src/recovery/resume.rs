@@ -45,7 +45,11 @@ pub(super) fn resume(
     let path = segment_path(plan.seq);
     let io = |source| OpenError::Io { doing: format!("write {path}"), source };
     let file = disk.create(&path).map_err(io)?;
-    fill_with_zeros(&*file, 0, SEGMENT_HEADER_BYTES + plan.capacity).map_err(io)?;
+    if let Err(error) = fill_with_zeros(&*file, 0, SEGMENT_HEADER_BYTES + plan.capacity) {
+        drop(file);
+        drop(disk.remove(&path)); // or every start on a full disk takes some more of it
+        return Err(io(error));
+    }
     let header = segments.header(plan, chain.proven);
     let copy = Copy { file: &*file, start, generation: header.generation, proven: chain.proven };
     let mut value = chain.value_at(start);

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::layout::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::stage::SegmentPlan;
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{Disk, DiskFile, is_full};
+use crate::limits::PAGE_BYTES;
 
 /// Where the segments lie.
 pub(crate) const WAL_DIR: &str = "wal";
@@ -65,8 +66,8 @@ impl WalSegment {
 struct Table {
     /// In use, by start; oldest first. Two never overlap below their ends.
     live: BTreeMap<u64, Arc<WalSegment>>,
-    /// Made ahead of need.
-    prepared: Option<Arc<WalSegment>>,
+    /// Made ahead of need, by number.
+    prepared: BTreeMap<u64, Arc<WalSegment>>,
     /// Files that are free for another life.
     free: Vec<String>,
 }
@@ -102,9 +103,28 @@ impl Segments {
         self.lock().live.values().cloned().collect()
     }
 
-    /// Bytes of the files in use.
-    pub(crate) fn file_bytes(&self) -> u64 {
-        self.lock().live.values().map(|segment| segment.file_bytes()).sum()
+    /// Bytes that can still be written behind `end`, in the segment laid out as `plan`, into files that
+    /// are there: they take no more of the disk. A file for another life counts as `capacity`.
+    pub(crate) fn room(&self, plan: SegmentPlan, end: u64, capacity: u64) -> u64 {
+        let table = self.lock();
+        let live = table.live.values().next_back();
+        let is_there = live.is_some_and(|newest| newest.header.seq >= plan.seq)
+            || table.prepared.contains_key(&plan.seq);
+        let rest = if is_there { plan.end().saturating_sub(end) } else { 0 };
+        let ahead = table.prepared.range(plan.seq + 1..).map(|(_, one)| one.header.capacity);
+        rest + ahead.sum::<u64>() + table.free.len() as u64 * capacity
+    }
+
+    /// Removes a file that was kept for another life; `false` if there is none.
+    pub(crate) fn give_up_free(&self) -> io::Result<bool> {
+        let Some(path) = self.lock().free.pop() else { return Ok(false) };
+        self.disk.remove(&path)?;
+        Ok(true)
+    }
+
+    /// Whether a new segment takes no more of the disk: a file waits for another life.
+    pub(crate) fn has_free(&self) -> bool {
+        !self.lock().free.is_empty()
     }
 
     pub(crate) fn adopt(&self, segment: Arc<WalSegment>) {
@@ -113,34 +133,73 @@ impl Segments {
 
     /// The segment for `plan`: the prepared one if it fits, else made now.
     pub(crate) fn activate(&self, plan: SegmentPlan, durable: u64) -> io::Result<Arc<WalSegment>> {
+        if let Some(segment) = self.take_prepared(plan) {
+            return Ok(segment); // without waiting for the one that is being made behind it
+        }
         let making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
-        let prepared = self.lock().prepared.take();
-        let segment = match prepared {
-            Some(segment) if segment.header.fits(plan) => segment,
-            _ => self.make(plan, durable)?,
+        let segment = match self.take_prepared(plan) {
+            Some(segment) => segment,
+            None => {
+                self.void_prepared(plan.seq)?;
+                let segment = self.make(plan, durable)?;
+                self.adopt(Arc::clone(&segment));
+                segment
+            }
         };
-        self.adopt(Arc::clone(&segment));
         drop(making);
         Ok(segment)
     }
 
-    /// Whether segment `seq` is already made ahead.
-    pub(crate) fn is_prepared(&self, seq: u64) -> bool {
-        let table = self.lock();
-        table.prepared.as_ref().is_some_and(|segment| segment.header.seq == seq)
-            || table.live.values().next_back().is_some_and(|segment| segment.header.seq >= seq)
+    /// The one made ahead for `plan`, from now on in use.
+    fn take_prepared(&self, plan: SegmentPlan) -> Option<Arc<WalSegment>> {
+        let mut table = self.lock();
+        let fits = table.prepared.get(&plan.seq).is_some_and(|segment| segment.header.fits(plan));
+        let segment = fits.then(|| table.prepared.remove(&plan.seq)).flatten()?;
+        table.live.insert(segment.header.start, Arc::clone(&segment));
+        Some(segment)
     }
 
-    /// Makes the segment for `plan` ahead of need.
-    pub(crate) fn prepare(&self, plan: SegmentPlan, durable: u64) -> io::Result<()> {
-        let making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
-        // The log role may have needed it meanwhile and made its own.
-        if !self.is_prepared(plan.seq) {
-            let segment = self.make(plan, durable)?;
-            self.lock().prepared = Some(segment);
+    /// Those made ahead from number `from` on for a layout that is not to be: where one of them says that it starts, a start
+    /// would end this one. Their files are used under the same names.
+    fn void_prepared(&self, from: u64) -> io::Result<()> {
+        let void = self.lock().prepared.split_off(&from);
+        for segment in void.values() {
+            let zeros = vec![0; PAGE_BYTES];
+            segment.file.write_at(&[IoSlice::new(&zeros)], 0)?;
+            segment.file.sync()?;
         }
-        drop(making);
         Ok(())
+    }
+
+    /// Whether the segment for `plan` is already made ahead.
+    pub(crate) fn is_prepared(&self, plan: SegmentPlan) -> bool {
+        let table = self.lock();
+        table.prepared.get(&plan.seq).is_some_and(|segment| segment.header.fits(plan))
+            || table.live.values().next_back().is_some_and(|newest| newest.header.seq >= plan.seq)
+    }
+
+    /// Makes the segment for `plan` ahead of need; `false` if the log laid out another one meanwhile.
+    pub(crate) fn prepare(&self, plan: SegmentPlan, durable: u64) -> io::Result<bool> {
+        let making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_prepared(plan) || !self.follows(plan) {
+            return Ok(false);
+        }
+        self.void_prepared(plan.seq)?;
+        let segment = self.make(plan, durable)?;
+        self.lock().prepared.insert(plan.seq, segment);
+        drop(making);
+        Ok(true)
+    }
+
+    /// Whether the segment before `plan` ends where that begins. A header that says another start
+    /// would end the one before it at the next start of the store.
+    fn follows(&self, plan: SegmentPlan) -> bool {
+        let table = self.lock();
+        let newest = table.live.values().next_back();
+        let before = newest.into_iter().chain(table.prepared.values());
+        before
+            .filter(|segment| segment.header.seq + 1 == plan.seq)
+            .any(|segment| segment.header.start + segment.header.capacity == plan.start)
     }
 
     /// Takes segments below `floor` out of use; their files live on unless a reader holds one.
@@ -186,7 +245,13 @@ impl Segments {
             }
             Err(error) => return Err(error),
         };
-        self.format(&*file, len, plan, durable)?;
+        if let Err(error) = self.format(&*file, len, plan, durable) {
+            if is_full(&error) {
+                drop(file);
+                self.disk.remove(&path)?; // half a segment is of use to nobody
+            }
+            return Err(error);
+        }
         self.disk.sync_dir(WAL_DIR)?;
         Ok(Arc::new(WalSegment::new(self.header(plan, durable), file)))
     }
@@ -222,6 +287,7 @@ impl SegmentHeader {
     }
 }
 
+/// Synced in pieces: a commit that syncs meanwhile waits for one of them, not for the whole file.
 pub(crate) fn fill_with_zeros(file: &dyn DiskFile, from: u64, to: u64) -> io::Result<()> {
     let zeros = vec![0; ZEROS_BYTES];
     let mut position = from;
@@ -229,6 +295,9 @@ pub(crate) fn fill_with_zeros(file: &dyn DiskFile, from: u64, to: u64) -> io::Re
         let bytes = usize::try_from(to - position).unwrap_or(ZEROS_BYTES).min(ZEROS_BYTES);
         file.write_at(&[IoSlice::new(zeros.get(..bytes).unwrap_or_default())], position)?;
         position += bytes as u64;
+        if (position - from).is_multiple_of(ZEROS_SYNC_BYTES) && position < to {
+            file.sync()?;
+        }
     }
     Ok(())
 }
@@ -244,3 +313,4 @@ pub(crate) fn mix(seed: u64) -> u64 {
 /// Files kept for another life.
 const FREE_MAX: usize = 4;
 const ZEROS_BYTES: usize = 1 << 20;
+const ZEROS_SYNC_BYTES: u64 = 8 << 20;

@@ -84,6 +84,8 @@ struct Stage {
     unproven: bool,
     /// The log was idle: write an empty group.
     prove: bool,
+    /// The log has groups for which the disk has no room.
+    stalled: bool,
     stopping: bool,
 }
 
@@ -105,6 +107,7 @@ impl Staging {
             closed: VecDeque::new(),
             unproven: false,
             prove: false,
+            stalled: false,
             stopping: false,
         };
         Self { stage: Mutex::new(stage), bell: Condvar::new(), segment_bytes }
@@ -166,9 +169,24 @@ impl Staging {
         self.bell.notify_all();
     }
 
-    /// Waits until something is staged, an empty group is due, or `stop` was called.
+    /// Whether the log waits for room on the disk.
+    pub(crate) fn stall(&self, stalled: bool) {
+        self.lock().stalled = stalled;
+    }
+
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.lock().stalled
+    }
+
+    /// Waits until something is staged, an empty group is due, or `stop` was called; a moment only if
+    /// the log waits for room.
     pub(crate) fn park(&self, idle: Duration) {
         let mut stage = self.lock();
+        if stage.stalled && !stage.stopping {
+            let waited = self.bell.wait_timeout(stage, idle.max(STALL));
+            drop(waited.unwrap_or_else(PoisonError::into_inner));
+            return;
+        }
         while !stage.stopping && !stage.prove && stage.open.is_none() && stage.closed.is_empty() {
             if stage.unproven {
                 let (back, timeout) =
@@ -228,3 +246,6 @@ impl Stage {
         self.open = Some(GroupPlan { segment, base, bytes, frames: Vec::new() });
     }
 }
+
+/// How long the log role waits before it asks a full disk for a segment again.
+const STALL: Duration = Duration::from_millis(20);

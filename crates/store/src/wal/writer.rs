@@ -1,6 +1,7 @@
 //! Group commit: what is staged, one write and one sync, then the durable position. Nobody else
 //! syncs the WAL.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -11,6 +12,7 @@ use super::cache::Cache;
 use super::encode::{EncodedGroup, encode};
 use super::segments::{Segments, WalSegment};
 use super::stage::{GroupPlan, Staging};
+use crate::disk::is_full;
 use crate::limits::WRITE_PARTS_MAX;
 use crate::{Fatal, StreamId};
 
@@ -30,6 +32,8 @@ pub(crate) struct Committed {
 struct Log {
     chain: u32,
     current: Arc<WalSegment>,
+    /// Groups for which the disk had no segment: written once it has.
+    waiting: VecDeque<GroupPlan>,
 }
 
 /// The write-ahead log of a running store.
@@ -62,7 +66,7 @@ impl Wal {
             staging,
             segments,
             cache,
-            log: Mutex::new(Log { chain, current }),
+            log: Mutex::new(Log { chain, current, waiting: VecDeque::new() }),
             durable: AtomicU64::new(durable),
             poisoned: AtomicBool::new(false),
             sync,
@@ -99,19 +103,24 @@ impl Wal {
         self.poisoned.load(Ordering::Acquire)
     }
 
-    /// Writes and syncs everything staged.
+    /// Writes and syncs everything staged. On a disk without room for a segment it does what it can:
+    /// nothing is lost by waiting, for nothing was acknowledged (store.md rule 22).
     pub(crate) fn commit(&self) -> Result<Option<Committed>, Fatal> {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         if self.is_poisoned() {
             let source = io::Error::other("an earlier write or sync failed");
             return Err(Fatal { doing: "commit".into(), source });
         }
-        let groups = self.staging.take();
-        if groups.is_empty() {
+        log.waiting.extend(self.staging.take());
+        if log.waiting.is_empty() {
             return Ok(None);
         }
-        match self.write_all(&mut log, &groups) {
+        match self.write_all(&mut log) {
             Ok(committed) => {
+                self.staging.stall(!log.waiting.is_empty());
+                if committed.written_bytes == 0 {
+                    return Ok(None);
+                }
                 self.publish(committed.durable);
                 Ok(Some(committed))
             }
@@ -149,21 +158,27 @@ impl Wal {
         self.moved.notify_all();
     }
 
-    fn write_all(&self, log: &mut Log, groups: &[GroupPlan]) -> Result<Committed, Fatal> {
+    fn write_all(&self, log: &mut Log) -> Result<Committed, Fatal> {
         let durable = self.durable();
         let durable_upto = self.proven();
         let mut committed =
             Committed { durable, partitions: Vec::new(), staged_bytes: 0, written_bytes: 0 };
-        for plan in groups {
+        while let Some(plan) = log.waiting.pop_front() {
             if plan.segment.seq != log.current.header.seq {
                 // A later segment must not survive a loss in this one.
                 self.sync(&log.current)?;
-                log.current = self
-                    .segments
-                    .activate(plan.segment, durable_upto)
-                    .map_err(|source| Fatal { doing: "make a WAL segment".into(), source })?;
+                match self.segments.activate(plan.segment, durable_upto) {
+                    Ok(segment) => log.current = segment,
+                    Err(error) if is_full(&error) => {
+                        log.waiting.push_front(plan);
+                        break;
+                    }
+                    Err(source) => {
+                        return Err(Fatal { doing: "make a WAL segment".into(), source });
+                    }
+                }
             }
-            let group = encode(plan, log.current.header.generation, durable_upto, log.chain);
+            let group = encode(&plan, log.current.header.generation, durable_upto, log.chain);
             assert!(group.base >= committed.durable, "group below the durable position");
             write_group(&log.current, &group)?;
             log.chain = group.chain;
