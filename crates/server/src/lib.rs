@@ -174,10 +174,29 @@ async fn releaser(release: Arc<Release>, engine: Arc<Engine>) {
 async fn ticker(engine: Arc<Engine>) {
     let mut interval = tokio::time::interval(TICK);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut was_full = false;
     loop {
         interval.tick().await;
         engine.tick();
-        engine.broker().tick();
+        let room = engine.store().disk_room();
+        if room.is_full != was_full {
+            was_full = room.is_full;
+            tell_room(was_full, room.free_bytes);
+        }
+    }
+}
+
+/// Says what to do on a full disk, and when it is over (store.md rule 22).
+fn tell_room(is_full: bool, free_bytes: u64) {
+    if is_full {
+        tracing::warn!(
+            free_bytes,
+            "the disk is full: what would add data is refused, reading, acknowledging, committing and \
+             deleting go on; free some space, delete topics, queues or records, or shorten retention: \
+             publishing then goes on by itself"
+        );
+    } else {
+        tracing::info!(free_bytes, "the disk has room again: publishing goes on");
     }
 }
 

@@ -9,7 +9,7 @@ use ottla_sim::world::{Duplicates, Markers, Namesakes, Patience, Rig};
 use ottla_store::{Options, PlantedBug};
 
 /// Crash points within which a planted mistake must be found.
-const POINTS_MAX: u64 = 40_000;
+const POINTS_MAX: u64 = 120_000;
 
 /// Explores until the mistake is found and returns the finding.
 fn found(name: &str, rig: &Rig) -> Box<Finding> {

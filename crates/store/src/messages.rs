@@ -44,11 +44,23 @@ impl OldLogs {
 
     pub(crate) fn insert(&self, meta: OldLogMeta) {
         let mut by_from = self.by_from.write().unwrap_or_else(PoisonError::into_inner);
-        by_from.insert(meta.from, Arc::new(meta));
+        let before = by_from.insert(meta.from, Arc::new(meta));
+        drop(by_from);
+        self.close(before);
     }
 
     pub(crate) fn remove(&self, from: u64) {
-        self.by_from.write().unwrap_or_else(PoisonError::into_inner).remove(&from);
+        let mut by_from = self.by_from.write().unwrap_or_else(PoisonError::into_inner);
+        let before = by_from.remove(&from);
+        drop(by_from);
+        self.close(before);
+    }
+
+    /// A file that is held open keeps its bytes on the disk though it has no name any more.
+    fn close(&self, gone: Option<Arc<OldLogMeta>>) {
+        if let Some(meta) = gone {
+            self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&meta.file);
+        }
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<OldLogMeta>> {

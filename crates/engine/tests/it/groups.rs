@@ -102,7 +102,7 @@ fn offset(topic: &str, offset: i64) -> Commit {
     Commit { topic: topic.into(), partition: 0, offset, leader_epoch: Some(0), metadata }
 }
 
-fn commit(rig: &Rig, topic: &str, at: i64) -> Lsn {
+pub(crate) fn commit(rig: &Rig, topic: &str, at: i64) -> Lsn {
     let commits = vec![offset(topic, at)];
     let (results, lsn) = rig.engine.commit_offsets(&group(), &simple(), commits, None).unwrap();
     assert_eq!(results, [Ok(())]);
@@ -110,7 +110,7 @@ fn commit(rig: &Rig, topic: &str, at: i64) -> Lsn {
 }
 
 /// The committed offset and whether the reply would have to wait.
-fn committed(rig: &Rig, topic: &str) -> (Option<i64>, Lsn) {
+pub(crate) fn committed(rig: &Rig, topic: &str) -> (Option<i64>, Lsn) {
     let read = |group: &ottla_engine::group::Group| {
         group.offsets().fetch(topic, 0, false).unwrap().map(|found| found.offset)
     };

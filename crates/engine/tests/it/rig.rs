@@ -60,6 +60,7 @@ impl Rig {
         options.store.wal_segment_bytes = 32 << 10;
         options.store.wal_window_bytes = 96 << 10;
         options.store.disk_reserve_bytes = 0;
+        options.store.ballast_bytes = 64 << 10;
         let woken = Arc::new(Woken::default());
         let observer = Box::new(Observer(Arc::clone(&woken)));
         let clock_dyn: Arc<dyn Clock> = Arc::<TestClock>::clone(&clock);
@@ -67,6 +68,12 @@ impl Rig {
         let rig = Self { disk, clock, engine, woken, starts };
         rig.sync();
         rig
+    }
+
+    /// From now on the disk holds only so much.
+    pub(crate) fn limit_disk(&self, bytes: u64) {
+        let faults = ottla_sim::disk::Faults { capacity_bytes: Some(bytes), ..Default::default() };
+        self.disk.set_faults(faults);
     }
 
     /// Moves both clocks, and nothing else.

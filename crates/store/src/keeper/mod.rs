@@ -9,7 +9,7 @@ mod room;
 mod snapshots;
 mod sweep;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
@@ -185,13 +185,20 @@ impl House {
 
     fn remove_garbage(&self, core: &Core) -> Result<bool, Fatal> {
         let files = core.garbage.take(self.oldest_kept().number, GARBAGE_STEP_FILES);
+        let mut directories = BTreeSet::new();
         for file in &files {
             match core.disk.remove(&file.path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(Fatal { doing: format!("remove {}", file.path), source: error });
                 }
-                _ => {}
+                _ => directories.extend(file.path.rsplit_once('/').map(|(directory, _)| directory)),
             }
+        }
+        // A name that could come back keeps its bytes: on a full disk they are wanted now.
+        for directory in directories.into_iter().filter(|_| self.is_tight) {
+            core.disk
+                .sync_dir(directory)
+                .map_err(|source| Fatal { doing: format!("sync directory {directory}"), source })?;
         }
         Ok(!files.is_empty())
     }

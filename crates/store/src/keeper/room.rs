@@ -145,8 +145,8 @@ impl House {
         if self.room.ballast == 0 {
             return Ok(false);
         }
-        let doing = || format!("remove {BALLAST_NAME}");
-        core.disk.remove(BALLAST_NAME).map_err(|source| Fatal { doing: doing(), source })?;
+        let removed = core.disk.remove(BALLAST_NAME).and_then(|()| core.disk.sync_dir(""));
+        removed.map_err(|source| Fatal { doing: format!("remove {BALLAST_NAME}"), source })?;
         self.room.ballast = 0;
         Ok(true)
     }

@@ -190,9 +190,11 @@ impl House {
             && let Some(old) = self.kept.pop_front()
         {
             let path = path_of(old.number);
-            core.disk
-                .remove(&path)
-                .map_err(|source| Fatal { doing: format!("remove {path}"), source })?;
+            let mut removed = core.disk.remove(&path);
+            if self.is_tight && removed.is_ok() {
+                removed = core.disk.sync_dir(SNAPSHOT_DIR);
+            }
+            removed.map_err(|source| Fatal { doing: format!("remove {path}"), source })?;
         }
         Ok(true)
     }

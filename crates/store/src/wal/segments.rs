@@ -119,6 +119,7 @@ impl Segments {
     pub(crate) fn give_up_free(&self) -> io::Result<bool> {
         let Some(path) = self.lock().free.pop() else { return Ok(false) };
         self.disk.remove(&path)?;
+        self.disk.sync_dir(WAL_DIR)?;
         Ok(true)
     }
 
