@@ -19,6 +19,7 @@ use ottla_store::frame::{Frame, Item};
 use ottla_store::{Lsn, Purpose, Refused};
 
 pub use self::consumers::ConsumerRefused;
+use self::consumers::Known;
 pub(super) use self::offsets::forget_topic;
 pub use self::offsets::{CommitFailure, CommitRefused, Commits};
 pub use self::share_config::{
@@ -115,6 +116,7 @@ impl Engine {
         reply: Reply,
     ) -> Result<(), GroupRefused> {
         let now = self.now();
+        let catalog = self.catalog();
         let create = matches!(&command, Command::Join(join) if join.member.is_none());
         let reply = Mutex::new(Some(reply)); // goes one of two ways
         let take = || reply.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -128,16 +130,17 @@ impl Engine {
                 _ => Some(self.reserve_group(group, bytes)?),
             };
             if let Some(reply) = take() {
-                group.waiting.insert(ticket_of(&command), reply);
+                group.waiting.insert(command.ticket(), reply);
             }
-            let effects = match group.machine.classic(command.clone(), now) {
+            let effects = match group.machine.classic(command.clone(), &Known(&catalog), now) {
                 Ok(effects) => effects,
                 Err(_) => {
-                    vec![Effect::Reply { ticket: ticket_of(&command), answer: foreign(&command) }]
+                    vec![Effect::Reply { ticket: command.ticket(), answer: foreign(&command) }]
                 }
             };
             Ok::<_, GroupRefused>(self.carry_out(group, effects, reservation))
         })?;
+        drop(catalog);
         match ready {
             Some(ready) => tell(ready?),
             None => self.answer_absent(command, take(), now),
@@ -238,14 +241,16 @@ impl Engine {
     /// Lets groups run whose time has come.
     pub(super) fn tick_groups(&self, now: Now) {
         for id in self.groups.take_due(now.monotonic) {
+            let catalog = self.catalog();
             let ready = self.with_group(&id, false, |group| {
                 group.scheduled = None;
                 let Ok(reservation) = self.reserve_group(group, 0) else {
                     return Vec::new(); // the log is busy: still due at the next tick
                 };
-                let effects = group.machine.tick(now);
+                let effects = group.machine.tick(&Known(&catalog), now);
                 self.carry_out(group, effects, Some(reservation))
             });
+            drop(catalog);
             tell(ready.ok().flatten().unwrap_or_default());
             self.wake_share(&id); // locks may have ended
         }
@@ -396,15 +401,6 @@ impl std::fmt::Debug for Groups {
 fn tell(ready: Vec<Ready>) {
     for Ready { reply, answer, lsn } in ready {
         reply(answer, lsn);
-    }
-}
-
-const fn ticket_of(command: &Command) -> Ticket {
-    match command {
-        Command::Join(join) => join.ticket,
-        Command::Sync(sync) => sync.ticket,
-        Command::Heartbeat(beat) => beat.ticket,
-        Command::Leave(leave) => leave.ticket,
     }
 }
 

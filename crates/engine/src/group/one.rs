@@ -204,23 +204,33 @@ impl Group {
         }
     }
 
-    /// A classic member's request. An empty KIP-848 group becomes classic by a join.
+    /// A classic member's request. An empty KIP-848 group becomes classic by a join; one with members
+    /// has classic members among them until only such are left.
     pub fn classic(
         &mut self,
         command: Command,
+        topics: &dyn Topics,
         now: Now,
     ) -> Result<Vec<GroupEffect>, OtherProtocol> {
         let mut effects = Vec::new();
-        if matches!(self.kind, Kind::Share(_)) {
-            return Err(OtherProtocol);
-        }
-        if let Kind::Consumer(group) = &self.kind {
-            let joins = matches!(command, Command::Join(_));
-            if !joins || group.state() != GroupState::Empty {
-                return Err(OtherProtocol);
+        match &mut self.kind {
+            Kind::Classic(_) => {}
+            Kind::Share(_) => return Err(OtherProtocol),
+            Kind::Consumer(group) if group.state() != GroupState::Empty => {
+                let (ticket, beats) = (command.ticket(), matches!(command, Command::Heartbeat(_)));
+                let (answer, own) = group.classic(command, &self.settings.classic, topics, now);
+                effects.extend(persist(own, GroupRecord::Consumer));
+                if !beats {
+                    effects.extend(self.move_back(topics, now)); // a heartbeat changes nothing
+                }
+                effects.push(Effect::Reply { ticket, answer });
+                return Ok(effects);
             }
-            self.kind = Kind::Classic(Box::new(ClassicGroup::new(self.settings.classic)));
-            effects.push(Effect::Persist(GroupRecord::Became(Protocol::Classic)));
+            Kind::Consumer(_) if matches!(command, Command::Join(_)) => {
+                self.kind = Kind::Classic(Box::new(ClassicGroup::new(self.settings.classic)));
+                effects.push(Effect::Persist(GroupRecord::Became(Protocol::Classic)));
+            }
+            Kind::Consumer(_) => return Err(OtherProtocol),
         }
         if let Kind::Classic(group) = &mut self.kind {
             let own = group.apply(command, now).into_iter();
@@ -229,31 +239,63 @@ impl Group {
         Ok(effects)
     }
 
-    /// A KIP-848 member's heartbeat. An empty classic group follows KIP-848 by a join.
+    /// A KIP-848 member's heartbeat. A classic group follows KIP-848 by a join: an empty one from its
+    /// beginning, one of consumers with its members, who are told to join again.
     pub fn consumer(
         &mut self,
         beat: Beat,
         topics: &dyn Topics,
         now: Now,
-    ) -> Result<(Result<Beaten, super::consumer::BeatError>, Vec<GroupRecord>), OtherProtocol> {
-        let mut records = Vec::new();
-        if let Kind::Classic(group) = &self.kind {
-            if beat.epoch != 0 || group.phase() != Phase::Empty {
-                return Err(OtherProtocol);
+    ) -> Result<(Result<Beaten, super::consumer::BeatError>, Vec<GroupEffect>), OtherProtocol> {
+        let mut effects = Vec::new();
+        match &mut self.kind {
+            Kind::Classic(group) => {
+                if beat.epoch != 0 {
+                    return Err(OtherProtocol);
+                }
+                let (mut fresh, moved) =
+                    ConsumerGroup::of_classic(group, self.settings.consumer, topics, now)
+                        .ok_or(OtherProtocol)?;
+                let decision = fresh.heartbeat(beat, topics, now);
+                if decision.answer.is_ok() {
+                    effects.push(Effect::Persist(GroupRecord::Became(Protocol::Consumer)));
+                    effects.extend(persist(moved, GroupRecord::Consumer));
+                    effects.extend(persist(decision.records, GroupRecord::Consumer));
+                    let waiting = group.send_away().into_iter();
+                    effects
+                        .extend(waiting.map(|(ticket, answer)| Effect::Reply { ticket, answer }));
+                    self.kind = Kind::Consumer(Box::new(fresh));
+                }
+                Ok((decision.answer, effects))
             }
-            let mut fresh = ConsumerGroup::new(self.settings.consumer);
-            let decision = fresh.heartbeat(beat, topics, now);
-            if decision.answer.is_ok() {
-                self.kind = Kind::Consumer(Box::new(fresh));
-                records.push(GroupRecord::Became(Protocol::Consumer));
-                records.extend(decision.records.into_iter().map(GroupRecord::Consumer));
+            Kind::Consumer(group) => {
+                let decision = group.heartbeat(beat, topics, now);
+                effects.extend(persist(decision.records, GroupRecord::Consumer));
+                effects.extend(self.move_back(topics, now));
+                Ok((decision.answer, effects))
             }
-            return Ok((decision.answer, records));
+            Kind::Share(_) => Err(OtherProtocol),
         }
-        let Kind::Consumer(group) = &mut self.kind else { return Err(OtherProtocol) };
-        let decision = group.heartbeat(beat, topics, now);
-        records.extend(decision.records.into_iter().map(GroupRecord::Consumer));
-        Ok((decision.answer, records))
+    }
+
+    /// A KIP-848 group whose last members all speak the classic protocol is a classic group again;
+    /// they are told to join.
+    fn move_back(&mut self, topics: &dyn Topics, now: Now) -> Vec<GroupEffect> {
+        let Kind::Consumer(group) = &self.kind else { return Vec::new() };
+        let fits = group.remembered().members.len() <= self.settings.classic.members_max;
+        if !group.is_all_classic() || !fits {
+            return Vec::new();
+        }
+        let records = group.to_classic(topics, now);
+        let mut remembered = Remembered::default();
+        for record in &records {
+            remembered.replay(record.clone());
+        }
+        let moved = ClassicGroup::restore(self.settings.classic, remembered, now);
+        self.kind = Kind::Classic(Box::new(moved));
+        let mut effects = vec![Effect::Persist(GroupRecord::Became(Protocol::Classic))];
+        effects.extend(persist(records, GroupRecord::Classic));
+        effects
     }
 
     /// A share member's heartbeat. A group that nobody has used becomes a share group by a join, and
@@ -294,20 +336,18 @@ impl Group {
     }
 
     /// Ends sessions and phases whose time is over.
-    pub fn tick(&mut self, now: Now) -> Vec<GroupEffect> {
+    pub fn tick(&mut self, topics: &dyn Topics, now: Now) -> Vec<GroupEffect> {
         match &mut self.kind {
             Kind::Classic(group) => {
                 let own = group.tick(now).into_iter();
                 own.map(|effect| effect.map(|answer| answer, GroupRecord::Classic)).collect()
             }
             Kind::Consumer(group) => {
-                let own = group.tick(now).into_iter();
-                own.map(|record| Effect::Persist(GroupRecord::Consumer(record))).collect()
+                let mut effects = persist(group.tick(now), GroupRecord::Consumer);
+                effects.extend(self.move_back(topics, now));
+                effects
             }
-            Kind::Share(group) => {
-                let own = group.tick(now).into_iter();
-                own.map(|record| Effect::Persist(GroupRecord::Share(record))).collect()
-            }
+            Kind::Share(group) => persist(group.tick(now), GroupRecord::Share),
         }
     }
 
@@ -502,5 +542,11 @@ impl Group {
     }
 }
 
+fn persist<R>(records: Vec<R>, wrap: impl Fn(R) -> GroupRecord) -> Vec<GroupEffect> {
+    records.into_iter().map(|record| Effect::Persist(wrap(record))).collect()
+}
+
+#[cfg(test)]
+mod moving;
 #[cfg(test)]
 mod tests;

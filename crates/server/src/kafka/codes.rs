@@ -127,6 +127,7 @@ pub(super) const fn join(error: &JoinError) -> ErrorCode {
         JoinError::MemberIdRequired(_) => ErrorCode::MEMBER_ID_REQUIRED,
         JoinError::GroupFull => ErrorCode::GROUP_MAX_SIZE_REACHED,
         JoinError::Superseded => ErrorCode::REBALANCE_IN_PROGRESS,
+        JoinError::UnreleasedInstance => ErrorCode::UNRELEASED_INSTANCE_ID,
         JoinError::Dead => ErrorCode::COORDINATOR_NOT_AVAILABLE,
         _ => ErrorCode::UNKNOWN_SERVER_ERROR,
     }

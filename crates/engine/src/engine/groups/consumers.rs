@@ -2,7 +2,7 @@
 
 use ottla_store::{Lsn, Refused};
 
-use super::GroupRefused;
+use super::{GroupRefused, tell};
 use crate::catalog::Catalog;
 use crate::engine::Engine;
 use crate::group::assignor::TopicId;
@@ -42,11 +42,14 @@ impl Engine {
         let bytes = beat_bytes(&beat);
         let done = self.with_group(id, beat.epoch == 0, |group| {
             let reservation = self.reserve_group(group, bytes)?;
-            let (answer, records) = group.machine.consumer(beat, &Known(&catalog), now)?;
-            self.log_group(group, reservation, records);
-            Ok((answer, group.changed))
+            let (answer, effects) = group.machine.consumer(beat, &Known(&catalog), now)?;
+            let ready = self.carry_out(group, effects, Some(reservation));
+            Ok((answer, group.changed, ready))
         })?;
-        done.unwrap_or(Err(ConsumerRefused::NotFound))
+        drop(catalog);
+        let (answer, lsn, ready) = done.unwrap_or(Err(ConsumerRefused::NotFound))?;
+        tell(ready); // classic members that waited, of a group that has moved
+        Ok((answer, lsn))
     }
 }
 

@@ -19,6 +19,19 @@ pub enum Command {
     Leave(Leave),
 }
 
+impl Command {
+    /// Where the answer goes.
+    #[must_use]
+    pub const fn ticket(&self) -> Ticket {
+        match self {
+            Self::Join(join) => join.ticket,
+            Self::Sync(sync) => sync.ticket,
+            Self::Heartbeat(beat) => beat.ticket,
+            Self::Leave(leave) => leave.ticket,
+        }
+    }
+}
+
 /// JoinGroup.
 #[derive(Clone, Debug)]
 pub struct Join {
@@ -183,6 +196,13 @@ pub enum JoinError {
     /// `COORDINATOR_NOT_AVAILABLE` (15): the group is being deleted; try again.
     #[error("the group is gone")]
     Dead,
+    /// `UNRELEASED_INSTANCE_ID` (111): a member of the consumer protocol has the instance id and has
+    /// not left.
+    #[error("the instance id is still used by another member")]
+    UnreleasedInstance,
+    /// `UNKNOWN_SERVER_ERROR` (-1), as Kafka answers in a group that moves between the protocols.
+    #[error("the protocol metadata is no subscription")]
+    NoSubscription,
 }
 
 /// Why a sync was refused.

@@ -167,6 +167,30 @@ impl ClassicGroup {
         self.phase = Phase::Dead;
     }
 
+    /// The group moves to KIP-848: whoever waits is told to join again.
+    pub(in crate::group) fn send_away(&mut self) -> Vec<(Ticket, Answer)> {
+        let mut answers = Vec::new();
+        for member in self.members.values_mut() {
+            let join = member.joining.take().map(|t| (t, Answer::Join(Err(JoinError::Superseded))));
+            let again = Err(SyncError::RebalanceInProgress);
+            let sync = member.syncing.take().map(|ticket| (ticket, Answer::Sync(again)));
+            answers.extend(join.into_iter().chain(sync));
+        }
+        answers
+    }
+
+    /// Every member as it would be remembered now.
+    pub(in crate::group) fn records(&self) -> impl Iterator<Item = &MemberRecord> {
+        self.members.values().map(|member| &member.about)
+    }
+
+    /// The metadata of a member for the protocol in force, or for the one it likes best.
+    pub(in crate::group) fn metadata<'a>(&self, about: &'a MemberRecord) -> Option<&'a Bytes> {
+        let named = |protocol: &Arc<str>| about.protocols.iter().find(|(name, _)| name == protocol);
+        let found = self.protocol.as_ref().and_then(named).or_else(|| about.protocols.first());
+        found.map(|(_, metadata)| metadata)
+    }
+
     /// The group's part of a snapshot.
     #[must_use]
     pub fn remembered(&self) -> &Remembered {

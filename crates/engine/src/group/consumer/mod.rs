@@ -2,6 +2,8 @@
 //! have, the group says what they are to have. Knows no offsets and no log.
 
 mod api;
+mod classic;
+mod moving;
 mod reconcile;
 mod record;
 mod subscribe;
@@ -19,7 +21,8 @@ use regex::Regex;
 
 pub use api::{Beat, BeatError, Beaten, ConsumerSettings, GroupState, Topics};
 pub use record::{
-    ConsumerMember, ConsumerRecord, MemberState, Progress, RememberedConsumers, Subscription,
+    ClassicPart, ConsumerMember, ConsumerRecord, MemberState, Progress, RememberedConsumers,
+    Subscription,
 };
 
 use self::timers::Timers;
@@ -47,6 +50,8 @@ pub struct ConsumerGroup {
     remembered: RememberedConsumers,
     sessions: Timers,
     revocations: Timers,
+    /// Members of the classic protocol that were told to join, or have joined and not synced.
+    calls: Timers,
     /// The state of the topics that `remembered.topics` was resolved from.
     seen: Option<u64>,
     /// Compiled patterns of the members.
@@ -63,9 +68,15 @@ impl ConsumerGroup {
     /// The group after a restart: epochs and assignments go on, every session starts anew.
     #[must_use]
     pub fn restore(settings: ConsumerSettings, remembered: RememberedConsumers, now: Now) -> Self {
-        let (sessions, revocations) = (Timers::default(), Timers::default());
-        let (seen, patterns) = (None, BTreeMap::new());
-        let mut group = Self { settings, remembered, sessions, revocations, seen, patterns };
+        let mut group = Self {
+            settings,
+            remembered,
+            sessions: Timers::default(),
+            revocations: Timers::default(),
+            calls: Timers::default(),
+            seen: None,
+            patterns: BTreeMap::new(),
+        };
         let ids: Vec<MemberId> = group.remembered.members.keys().cloned().collect();
         for id in ids {
             group.restart_timers(&id, true, now);
@@ -87,7 +98,8 @@ impl ConsumerGroup {
     /// The earliest time at which [`tick`](Self::tick) has something to do.
     #[must_use]
     pub fn deadline(&self) -> Option<Monotonic> {
-        self.sessions.first().into_iter().chain(self.revocations.first()).min()
+        let all = [&self.sessions, &self.revocations, &self.calls];
+        all.into_iter().filter_map(Timers::first).min()
     }
 
     /// Removes members that are silent, or do not give up what they were asked to.
@@ -95,6 +107,7 @@ impl ConsumerGroup {
         let mut records = Vec::new();
         let mut due: BTreeSet<MemberId> = self.sessions.due(now.monotonic).into_iter().collect();
         due.extend(self.revocations.due(now.monotonic));
+        due.extend(self.calls.due(now.monotonic));
         let members: Vec<MemberId> = due.into_iter().collect();
         self.remove(members, now, &mut records);
         records
@@ -151,13 +164,10 @@ impl ConsumerGroup {
             return if old { Ok(()) } else { Err(CommitError::UnknownMember) };
         };
         let known = self.remembered.members.get(member).ok_or(CommitError::UnknownMember)?;
-        if !transactional && !who.knows_epochs {
+        if !transactional && !who.knows_epochs && known.about.classic.is_none() {
             return Err(CommitError::UnsupportedVersion);
         }
-        if known.progress.epoch != who.generation.0 {
-            return Err(CommitError::StaleMemberEpoch);
-        }
-        Ok(())
+        check_epoch(known, who.generation.0)
     }
 
     /// Whether a fetch of offsets is in order (OffsetFetch v9+): nobody in particular, or a member
@@ -165,8 +175,7 @@ impl ConsumerGroup {
     pub fn check_fetch(&self, member: Option<&MemberId>, epoch: i32) -> Result<(), CommitError> {
         let Some(member) = member.filter(|_| epoch >= 0) else { return Ok(()) };
         let known = self.remembered.members.get(member).ok_or(CommitError::UnknownMember)?;
-        let current = known.progress.epoch == epoch;
-        if current { Ok(()) } else { Err(CommitError::StaleMemberEpoch) }
+        check_epoch(known, epoch)
     }
 
     /// The names of the topics that somebody wants, as far as they are subscribed by name.
@@ -192,8 +201,7 @@ impl ConsumerGroup {
             return;
         }
         for member in &members {
-            self.sessions.clear(member);
-            self.revocations.clear(member);
+            self.forget_timers(member);
         }
         self.persist(ConsumerRecord::Gone { members, at: now.wall }, records);
         let (epoch, topics) = (self.remembered.epoch + 1, self.remembered.topics.clone());
@@ -203,7 +211,14 @@ impl ConsumerGroup {
 
     fn restart_timers(&mut self, id: &MemberId, revocation_begins: bool, now: Now) {
         let Some(member) = self.remembered.members.get(id) else { return };
-        self.sessions.set(id, now.monotonic.after(self.settings.session_timeout_ms.into()));
+        let classic = member.about.classic.as_ref();
+        let session = classic.map_or(self.settings.session_timeout_ms, |c| c.session_timeout_ms);
+        self.sessions.set(id, now.monotonic.after(session.into()));
+        if classic.is_some() {
+            self.revocations.clear(id); // it is called to a join instead
+            return;
+        }
+        self.calls.clear(id);
         if member.progress.state != MemberState::UnrevokedPartitions {
             self.revocations.clear(id);
         } else if revocation_begins {
@@ -258,5 +273,14 @@ impl ConsumerGroup {
         let compiled = api::compile(pattern)?;
         self.patterns.insert(Arc::clone(pattern), compiled.clone());
         Some(compiled)
+    }
+}
+
+/// Whether the epoch, or the generation, is the member's; each protocol has its own word for no.
+fn check_epoch(member: &ConsumerMember, epoch: i32) -> Result<(), CommitError> {
+    match &member.about.classic {
+        _ if member.progress.epoch == epoch => Ok(()),
+        Some(_) => Err(CommitError::IllegalGeneration),
+        None => Err(CommitError::StaleMemberEpoch),
     }
 }

@@ -4,8 +4,7 @@
 
 use super::ConsumerGroup;
 use super::api::{Beat, BeatError, Beaten, Topics};
-use super::record::{ConsumerMember, ConsumerRecord, MemberState, Progress};
-use super::subscribe::AWAY;
+use super::record::{AWAY, ConsumerMember, ConsumerRecord, MemberState, Progress};
 use crate::clock::Now;
 use crate::group::assignor::Parts;
 use crate::group::ids::MemberId;
@@ -20,20 +19,13 @@ impl ConsumerGroup {
         records: &mut Vec<ConsumerRecord>,
     ) -> Result<Beaten, BeatError> {
         let changed = self.subscribe(&beat, records)?;
-        self.raise_epoch(changed, topics, records);
-        self.retarget(topics, records);
         let id = beat.member;
-        let Some(member) = self.remembered.members.get(&id) else {
+        let Some((before, after)) =
+            self.reconcile(&id, changed, beat.owned.as_ref(), topics, records)
+        else {
             return Err(BeatError::UnknownMember(id));
         };
-        let before = member.progress.clone();
-        let after = self.advance(member, beat.owned.as_ref());
-        let revocation_begins = after.revoking != before.revoking;
-        if after != before {
-            let (member, progress) = (id.clone(), after.clone());
-            self.persist(ConsumerRecord::Current { member, progress }, records);
-        }
-        self.restart_timers(&id, revocation_begins, now);
+        self.restart_timers(&id, after.revoking != before.revoking, now);
         let subscribes = beat.topics.is_some() || beat.regex.is_some();
         let full = beat.epoch == 0
             || (beat.rebalance_timeout_ms.is_some() && subscribes && beat.owned.is_some());
@@ -44,6 +36,28 @@ impl ConsumerGroup {
             heartbeat_interval_ms: self.settings.heartbeat_interval_ms,
             assignment: tell.then_some(after.assigned),
         })
+    }
+
+    /// The group's epoch and target as they have to be, and the member's next step: where it was and
+    /// where it is. `None` if there is no such member.
+    pub(super) fn reconcile(
+        &mut self,
+        id: &MemberId,
+        changed: bool,
+        owned: Option<&Parts>,
+        topics: &dyn Topics,
+        records: &mut Vec<ConsumerRecord>,
+    ) -> Option<(Progress, Progress)> {
+        self.raise_epoch(changed, topics, records);
+        self.retarget(topics, records);
+        let member = self.remembered.members.get(id)?;
+        let before = member.progress.clone();
+        let after = self.advance(member, owned);
+        if after != before {
+            let (member, progress) = (id.clone(), after.clone());
+            self.persist(ConsumerRecord::Current { member, progress }, records);
+        }
+        Some((before, after))
     }
 
     /// A new group epoch if members, subscriptions or topics have changed.
@@ -71,9 +85,10 @@ impl ConsumerGroup {
             return;
         }
         let (wanted, applicants) = self.resolve(topics);
-        let target = self.assignor().assign(&wanted, &applicants);
+        let mut changed = self.assignor().assign(&wanted, &applicants);
+        changed.retain(|member, parts| self.remembered.target.get(member) != Some(parts));
         let epoch = self.remembered.epoch;
-        self.persist(ConsumerRecord::Target { epoch, target }, records);
+        self.persist(ConsumerRecord::Retargeted { epoch, changed }, records);
     }
 
     /// The member's next step, given what it says it owns.

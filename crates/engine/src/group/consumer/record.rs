@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Wall;
@@ -49,6 +50,13 @@ pub enum ConsumerRecord {
         /// How far it is.
         progress: Progress,
     },
+    /// What these are to have; the others as before.
+    Retargeted {
+        /// The group's epoch that it was computed for.
+        epoch: i32,
+        /// For each member for whom it is something else.
+        changed: BTreeMap<MemberId, Parts>,
+    },
 }
 
 /// Who a member is and what it wants.
@@ -72,6 +80,18 @@ pub struct Subscription {
     pub regex: Option<Arc<str>>,
     /// The assignor that it prefers.
     pub assignor: Option<Assignor>,
+    /// What it said as a member of the classic protocol; `None`: it speaks the consumer protocol.
+    pub classic: Option<ClassicPart>,
+}
+
+/// What a member of the classic protocol says in addition, while its group moves to the consumer
+/// protocol or back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClassicPart {
+    /// Milliseconds without a heartbeat after which it is removed.
+    pub session_timeout_ms: u32,
+    /// Name and opaque metadata of each protocol, the preferred first; never empty.
+    pub protocols: Vec<(Arc<str>, Bytes)>,
 }
 
 /// How far a member has come on the way to the target. Append-only.
@@ -109,6 +129,17 @@ pub struct ConsumerMember {
     /// What it was told.
     pub progress: Progress,
 }
+
+impl ConsumerMember {
+    /// Whether another may take over its instance id: it has left for a while, or speaks the classic
+    /// protocol, in which a static member goes without a word.
+    pub(super) fn may_be_replaced(&self) -> bool {
+        self.progress.epoch == AWAY || self.about.classic.is_some()
+    }
+}
+
+/// The epoch of a static member that is away for a while.
+pub(super) const AWAY: i32 = -2;
 
 /// The fold of a group's records, also its part of a snapshot. Fields are only added at the end.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -158,6 +189,10 @@ impl RememberedConsumers {
             ConsumerRecord::Target { epoch, target } => {
                 self.target_epoch = epoch;
                 self.target = target;
+            }
+            ConsumerRecord::Retargeted { epoch, changed } => {
+                self.target_epoch = epoch;
+                self.target.extend(changed);
             }
             ConsumerRecord::Current { member, progress } => {
                 if let Some(known) = self.members.get_mut(&member) {

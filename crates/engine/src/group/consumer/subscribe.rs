@@ -4,13 +4,10 @@ use std::collections::BTreeSet;
 
 use super::ConsumerGroup;
 use super::api::{Beat, BeatError, Beaten, compile};
-use super::record::{ConsumerMember, ConsumerRecord, Progress, Subscription};
+use super::record::{AWAY, ConsumerMember, ConsumerRecord, Progress, Subscription};
 use crate::clock::Now;
 use crate::group::assignor::Assignor;
 use crate::group::ids::{InstanceId, MemberId};
-
-/// A static member is away for a while.
-pub(super) const AWAY: i32 = -2;
 
 impl ConsumerGroup {
     /// What can be judged without looking at the member (Kafka's own words).
@@ -102,8 +99,7 @@ impl ConsumerGroup {
             (&after.topics, &after.regex) != (&before.about.topics, &before.about.regex);
         if before.about.member != after.member {
             let old = before.about.member;
-            self.sessions.clear(&old);
-            self.revocations.clear(&old);
+            self.forget_timers(&old);
             self.persist(ConsumerRecord::Replaced { old, new: after }, records);
         } else if before.about != after {
             self.persist(ConsumerRecord::Member(after), records);
@@ -124,13 +120,13 @@ impl ConsumerGroup {
         let holder = beat.instance.as_ref().and_then(|i| self.remembered.statics.get(i));
         match holder.and_then(|holder| self.remembered.members.get(holder)) {
             Some(holder) if holder.about.member == beat.member => Ok(Some(holder)),
-            Some(holder) if holder.progress.epoch == AWAY => Ok(Some(holder)),
+            Some(holder) if holder.may_be_replaced() => Ok(Some(holder)),
             Some(_) => Err(BeatError::UnreleasedInstance),
             None => Ok(self.remembered.members.get(&beat.member)),
         }
     }
 
-    fn known(&self, id: &MemberId) -> Result<&ConsumerMember, BeatError> {
+    pub(super) fn known(&self, id: &MemberId) -> Result<&ConsumerMember, BeatError> {
         self.remembered.members.get(id).ok_or_else(|| BeatError::UnknownMember(id.clone()))
     }
 
@@ -180,5 +176,6 @@ fn updated(before: Option<&Subscription>, beat: &Beat) -> Subscription {
         topics: topics.unwrap_or_else(|| before.map_or_else(BTreeSet::new, |b| b.topics.clone())),
         regex,
         assignor: assignor.or_else(|| before.and_then(|before| before.assignor)),
+        classic: None,
     }
 }

@@ -39,7 +39,6 @@ impl Timers {
         due
     }
 
-    #[cfg(test)]
     pub(in crate::group) fn holds(&self, id: &MemberId) -> bool {
         self.at.contains_key(id)
     }

@@ -184,7 +184,7 @@ fn described_member(
         subscribed_topic_regex: about.regex.as_deref().map(Into::into),
         assignment: assignment(&member.progress.assigned, names),
         target_assignment: assignment(target, names),
-        member_type: CONSUMER,
+        member_type: i8::from(about.classic.is_none()),
     }
 }
 
@@ -200,6 +200,3 @@ fn assignment(parts: &Parts, names: &BTreeMap<TopicId, String>) -> DescribedAssi
 fn uuid_text(uuid: [u8; 16]) -> String {
     ottla_engine::base64_id(uuid)
 }
-
-/// The member speaks the consumer protocol; 0 would be the classic one.
-const CONSUMER: i8 = 1;
