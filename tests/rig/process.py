@@ -45,6 +45,14 @@ class Server:
         self._signal(signal.SIGKILL)
         self.process.wait(30)
 
+    def pause(self):
+        """SIGSTOP: it is there and says nothing, until `resume`."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self):
+        """SIGCONT."""
+        self._signal(signal.SIGCONT)
+
     def stop(self, seconds=20):
         """SIGTERM, then SIGKILL for what is left. Returns the exit code, None if it had to be killed."""
         self._signal(signal.SIGTERM)

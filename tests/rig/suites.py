@@ -48,6 +48,17 @@ def rollback(system, *arguments):
     return 0 if caught else 1
 
 
+def history(*arguments):
+    """Clients of two libraries write down what they do while their broker is killed and paused; see tests/history."""
+    return _run([cache.python(TESTS / "ledger/requirements.txt"), "-m", "history", *arguments])
+
+
+def planted():
+    """Each bug that a debug build can plant is caught by the checker of histories."""
+    bugs = ("transaction-lost-at-begin", "marker-of-one-partition", "duplicate-window-lost", "group-forgotten")
+    return max(history("--planted", bug, "--faults", "4") for bug in bugs)
+
+
 def clients(system, tests, *flags):
     """Every client library against a system; see tests/clients."""
     sys.path.insert(0, str(TESTS / "clients"))
@@ -81,9 +92,9 @@ def commands(system):
 
 
 def auditors():
-    """The ledger's audits find every planted anomaly."""
+    """The ledger's audits and the checker of histories find every planted anomaly."""
     python = cache.python(TESTS / "ledger/requirements.txt")
-    return _run([python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "ledger"])
+    return _run([python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "ledger", "history"])
 
 
 def _run(command):
@@ -126,9 +137,12 @@ SUITES = {
     "rules-rabbitmq-4.3": lambda: rules(RabbitMQ("forky")),
     "rollback-ottla": lambda: rollback("ottla"),
     **{f"{folder.split('_')[0]}-{system}": functools.partial(java_programs, system, folder)
-       for folder in ("share_groups", "streams", "connect") for system in ("ottla", "kafka")},
+       for folder in ("share_groups", "streams", "connect", "migration") for system in ("ottla", "kafka")},
     "commands-ottla": lambda: commands(Ottla()),
     "commands-kafka": lambda: commands(Kafka()),
+    "history-ottla": lambda: history("--faults", os.environ.get("HISTORY_FAULTS", "8")),
+    "history-kafka": lambda: history("--system", "kafka", "--faults", "3"),
+    "history-planted-ottla": planted,
     "examples-rabbitmq-4.0": lambda: examples.run(RabbitMQ("trixie", port=examples.PORTS["rabbitmq"]), "rabbitmq"),
     "clients-rabbitmq-4.0": lambda: clients(RabbitMQ("trixie"), "test_amqp_clients.py"),
     "clients-rabbitmq-4.3": lambda: clients(RabbitMQ("forky"), "test_amqp_clients.py"),

@@ -34,8 +34,8 @@ pub use self::chance::base64_id;
 pub use self::engine::{
     CommitFailure, CommitRefused, Commits, ConfigureError, ConsumerRefused, CreateError, Decided,
     DeleteGroupError, DeleteRecordsError, Engine, Found, GROUP_SETTINGS, GROUPS_MAX, GroupRefused,
-    GroupSetting, GroupSummary, GroupValues, NewTopic, Options, PartitionsError, Reply, ShareAcks,
-    ShareConfig, ShareFetchError, ShareReset, ShareWant, Shared, TxnCommitRefused, TxnProduceError,
-    Writer, check_group_setting, part_of,
+    GroupSetting, GroupSummary, GroupValues, NewTopic, Options, PartitionsError, PlantedBug, Reply,
+    ShareAcks, ShareConfig, ShareFetchError, ShareReset, ShareWant, Shared, TxnCommitRefused,
+    TxnProduceError, Writer, check_group_setting, part_of,
 };
 pub use self::txn::producers::Aborted;

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use ottla_engine::Durability;
+use ottla_engine::{Durability, PlantedBug};
 
 /// One setting that exists.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +48,8 @@ pub struct Config {
     pub nack_counts: bool,
     /// The version that RabbitMQ clients are told.
     pub amqp_version: String,
+    /// A mistake for `tests/history`; only a build with debug assertions has a key for it.
+    pub planted_bug: PlantedBug,
 }
 
 /// Where a listener listens.
@@ -131,6 +133,7 @@ impl Default for Config {
             group_initial_rebalance_delay_ms: 0,
             nack_counts: true,
             amqp_version: "4.2.0".to_owned(),
+            planted_bug: PlantedBug::None,
         }
     }
 }
@@ -200,6 +203,8 @@ impl Config {
             }
             "nack-counts" => store(&mut self.nack_counts, boolean(value)),
             "amqp-version" => store(&mut self.amqp_version, Ok(value.to_owned())),
+            #[cfg(debug_assertions)]
+            "planted-bug" => store(&mut self.planted_bug, word(value, &PLANTED_BUGS)),
             _ => {
                 return Err(ConfigError::UnknownKey {
                     source_name: source_name.to_owned(),
@@ -216,6 +221,15 @@ impl Config {
         })
     }
 }
+
+/// By the names that `tests/history` has for them.
+#[cfg(debug_assertions)]
+const PLANTED_BUGS: [(&str, PlantedBug); 4] = [
+    ("transaction-lost-at-begin", PlantedBug::TransactionLostAtBegin),
+    ("marker-of-one-partition", PlantedBug::MarkerOfOnePartition),
+    ("duplicate-window-lost", PlantedBug::DuplicateWindowLost),
+    ("group-forgotten", PlantedBug::GroupForgotten),
+];
 
 fn store<T>(field: &mut T, value: Result<T, String>) -> Result<(), String> {
     *field = value?;

@@ -140,6 +140,7 @@ fn open_engine(config: &Config, release: &Arc<Release>) -> Result<Arc<Engine>, S
     options.partitions = config.partitions;
     options.auto_create_topics = config.auto_create_topics;
     options.queues.nack_counts = config.nack_counts;
+    options.planted = config.planted_bug;
     let observer = Published { release: Arc::clone(release) };
     let engine =
         Engine::open(Arc::new(disk), Arc::new(SystemClock::new()), options, Box::new(observer))

@@ -25,7 +25,7 @@ pub use self::groups::{
     ShareConfig, ShareFetchError, ShareReset, ShareWant, Shared, check_group_setting, part_of,
 };
 pub use self::lookup::Found;
-pub use self::open::Options;
+pub use self::open::{Options, PlantedBug};
 pub use self::topics::{
     ConfigureError, CreateError, DeleteRecordsError, NewTopic, PartitionsError,
 };

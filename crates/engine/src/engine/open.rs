@@ -41,6 +41,25 @@ pub struct Options {
     pub queues: NodeRules,
     /// Seeds identifiers; differs at each start.
     pub seed: u64,
+    /// For the tests of those who check histories.
+    pub planted: PlantedBug,
+}
+
+/// A mistake that can be planted to show that the checker of histories (`tests/history`) finds it. No
+/// released binary has a way to choose one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PlantedBug {
+    /// None.
+    #[default]
+    None,
+    /// A start forgets what had joined an open transaction.
+    TransactionLostAtBegin,
+    /// The end of a transaction marks one of its partitions.
+    MarkerOfOnePartition,
+    /// A start forgets which batches it has.
+    DuplicateWindowLost,
+    /// A start forgets the groups.
+    GroupForgotten,
 }
 
 impl Options {
@@ -53,6 +72,7 @@ impl Options {
             auto_create_topics: true,
             queues: NodeRules::default(),
             seed,
+            planted: PlantedBug::None,
         }
     }
 }
@@ -68,6 +88,7 @@ impl Engine {
         let mut recovery = Recovery::default();
         let store = Store::open(disk, options.store.clone(), &mut recovery)?;
         store.observe(observer);
+        recovery.plant(options.planted);
         recovery.adopt_partitions();
         let now = clock.now();
         let groups = recovery.groups.drain().map(|(id, (image, changed))| (id, image, changed));
@@ -133,6 +154,18 @@ impl Recovery {
         for (stream, remembered) in self.partitions.drain() {
             if let Some(partition) = self.catalog.partition(stream) {
                 *partition.lock() = remembered;
+            }
+        }
+    }
+
+    /// See [`PlantedBug`].
+    fn plant(&mut self, bug: PlantedBug) {
+        match bug {
+            PlantedBug::None | PlantedBug::MarkerOfOnePartition => {}
+            PlantedBug::TransactionLostAtBegin => self.transactions.0.forget_open(),
+            PlantedBug::GroupForgotten => self.groups.clear(),
+            PlantedBug::DuplicateWindowLost => {
+                self.partitions.values_mut().for_each(|state| state.producers.forget_windows());
             }
         }
     }

@@ -1,0 +1,192 @@
+"""Clients of two libraries write down all they do while their broker is killed and paused; then the history is checked.
+
+    python -m history --system ottla|kafka [--faults N] [--seed N]     exit 0 if nothing is wrong
+    python -m history --planted BUG                                    exit 0 if the planted bug of a debug build is caught
+"""
+import argparse
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from confluent_kafka.admin import AdminClient, NewTopic
+from rig import cache, kafka, maven, process, suites
+
+from .book import load
+from .check import CHECKS, check
+
+HERE = Path(__file__).parent
+PARTITIONS, COPIES = 4, 2
+PLANTED = {  # the bug, and what it has to be caught by, one of these at least
+    "transaction-lost-at-begin": {"lost", "workers"},
+    "marker-of-one-partition": {"lost", "workers"},
+    "duplicate-window-lost": {"duplicate"},
+    "group-forgotten": {"regressed_commit"},
+}
+SHOWN_MAX = 8
+END_S = 200  # for a worker to end
+SETTLE_S = 60  # for the last transactions to end and the last reader to read
+SETTLE_PLANTED_S = 14  # where they may never end; longer than the timeout of one whose producer is gone
+
+
+class Worker:
+    def __init__(self, name, command, home, arguments):
+        self.book, self.log = home / f"{name}.jsonl", home / f"{name}.log"
+        with open(self.log, "w") as out:
+            self.process = subprocess.Popen([*map(str, command), *arguments, str(self.book)], stdin=subprocess.PIPE, stdout=out, stderr=out, text=True)
+
+    def wait_until_it_says(self, word):
+        deadline = time.monotonic() + END_S
+        while word not in self.log.read_text():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                return
+            time.sleep(0.1)
+
+    def finish(self):
+        """What it complained about."""
+        self.process.stdin.close()
+        try:
+            self.process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return [f"{self.book.name}: did not end", *self.log.read_text().splitlines()[-20:]]
+        return [line for line in self.log.read_text().splitlines() if line not in ("", "stopped") and "slf4j" not in line.lower()]
+
+
+def main():
+    options = arguments()
+    seed = options.seed if options.seed is not None else random.SystemRandom().randrange(10**9)
+    print(f"# history: --system {options.system} --faults {options.faults} --seed {seed}"
+          + (f" --planted {options.planted}" if options.planted else ""), flush=True)
+    if options.planted:
+        os.environ["OTTLA_PLANTED_BUG"] = options.planted
+    home = Path(tempfile.mkdtemp(prefix="ottla-history-"))
+    try:
+        events, findings = history(options, seed, home)
+    except process.NotReady as error:
+        events, findings = [], {"not ready": [str(error)]}
+    kinds = ", ".join(f"{count} {kind}" for kind, count in counted(events).items())
+    print(f"# {len(events)} events: {kinds}", flush=True)
+    for kind, found in findings.items():
+        print(f"{kind}: {len(found)}", *found[:SHOWN_MAX], sep="\n    ", flush=True)
+    if options.planted:
+        caught = set(findings) & PLANTED[options.planted]
+        print(f"# {options.planted}: {'caught as ' + ', '.join(sorted(caught)) if caught else 'NOT CAUGHT'}", flush=True)
+        good = bool(caught)
+    else:
+        good = not findings
+    if good:
+        shutil.rmtree(home)
+        print("1 passed in 0.0s", flush=True)
+        return 0
+    print(f"# the history is kept in {home}", flush=True)
+    return 1
+
+
+def arguments():
+    parser = argparse.ArgumentParser(prog="history", description=__doc__)
+    parser.add_argument("--system", choices=("ottla", "kafka"), default="ottla")
+    parser.add_argument("--faults", type=int, default=8)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--planted", choices=PLANTED)
+    return parser.parse_args()
+
+
+def history(options, seed, home):
+    with suites.SYSTEMS[options.system]() as broker:
+        address, topic = broker.env()["KAFKA"], f"history-{seed}"
+        new = [NewTopic(topic, PARTITIONS, 1), NewTopic(f"{topic}-copies", COPIES, 1)]
+        admin = AdminClient({"bootstrap.servers": address, "log_level": 0})
+        for made in admin.create_topics(new).values():
+            made.result(30)
+        workers = start(home, [address, topic, str(PARTITIONS), str(seed)], with_java=not options.planted)  # a bug needs no second library
+        try:
+            disturb(broker, workers, random.Random(seed), options)
+            complaints = finish(workers)
+        finally:
+            for worker in workers:
+                worker.process.kill()
+        if options.system == "kafka":  # a transaction whose end is repeated after a kill may be fatal to librdkafka's producer: unknown
+            complaints = [line for line in complaints if not line.startswith("%0|")]
+        if complaints:
+            print(broker.log_tail(), flush=True)
+    events = load([worker.book for worker in workers])
+    findings = check(events)
+    if complaints:
+        findings["workers"] = complaints
+    return events, findings
+
+
+def start(home, arguments, with_java):
+    settle = SETTLE_S if with_java else SETTLE_PLANTED_S
+    workers = [Worker("librdkafka", [sys.executable, "-m", "history.librdkafka"], home, [*arguments, str(settle)])]
+    if with_java:
+        classpath = maven.compiled(HERE / "HistoryWorker.java", maven.classpath(kafka.POM, kafka_version=kafka.VERSION))
+        command = ["java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=off",
+                   "-cp", classpath, "HistoryWorker"]
+        workers.append(Worker("java", command, home, arguments))
+    return workers
+
+
+def disturb(broker, workers, chance, options):
+    """A fault only once each worker has done something since the last one: a fault that nobody meets shows nothing."""
+    for number in range(options.faults):
+        for worker in workers:
+            wait_for_progress(worker, number)
+        time.sleep(chance.uniform(0.1, 1.5))
+        if options.planted or chance.random() < 0.6:
+            broker.kill()
+            broker.start()
+        else:
+            broker.server.pause()
+            time.sleep(chance.choice([0.3, 1, 3]))
+            broker.server.resume()
+    for worker in workers:
+        wait_for_progress(worker, options.faults)
+
+
+def wait_for_progress(worker, number):
+    """Until something was acknowledged."""
+    seen, deadline = acknowledged(worker), time.monotonic() + 60
+    while acknowledged(worker) < seen + 20:
+        if time.monotonic() > deadline or worker.process.poll() is not None:
+            raise process.NotReady(f"{worker.book.stem}: nothing acknowledged for 60 s after fault {number}\n{worker.log.read_text()}")
+        time.sleep(0.1)
+
+
+def acknowledged(worker):
+    if not worker.book.exists():
+        return 0
+    text = worker.book.read_text()
+    return sum(text.count(f'"ok", "f": "{f}"') + text.count(f'"ok","f":"{f}"') for f in ("send", "txn"))
+
+
+def finish(workers):
+    """First those who write end, then those who copy, then the last reader reads."""
+    workers[0].process.stdin.write("stop\n")
+    workers[0].process.stdin.flush()
+    workers[0].wait_until_it_says("stopped")
+    return [complaint for worker in reversed(workers) for complaint in worker.finish()]
+
+
+def counted(events):
+    counts = {}
+    for event in events:
+        if event["type"] != "invoke":
+            kind = f"{event['f']} {event['type']}"
+            counts[kind] = counts.get(kind, 0) + 1
+    return counts
+
+
+if __name__ == "__main__":
+    assert len(CHECKS) == len({kind.__name__ for kind in CHECKS})
+    try:
+        sys.exit(main())
+    except cache.Missing as missing:
+        print(missing)
+        sys.exit(cache.UNAVAILABLE)
