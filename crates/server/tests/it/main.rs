@@ -13,6 +13,8 @@ mod fetching;
 #[cfg(test)]
 mod frames;
 #[cfg(test)]
+mod groups;
+#[cfg(test)]
 mod offsets;
 #[cfg(test)]
 mod producers;
