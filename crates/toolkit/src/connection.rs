@@ -116,6 +116,12 @@ impl Connection {
 
     pub(crate) async fn deliver(&self, to: &Address, parcels: Vec<Parcel>) -> Result<()> {
         to.check()?;
+        if !to.is_queue() && parcels.iter().any(|parcel| parcel.delay.is_some()) {
+            return Err(Error::Unsupported {
+                what: format!("a delay on the way to topic {to}"),
+                hint: "topics keep their order: delay on the way to a queue".to_owned(),
+            });
+        }
         if parcels.is_empty() {
             return Ok(());
         }
@@ -189,6 +195,10 @@ impl fmt::Display for Connection {
 async fn transport(line: &str) -> Result<Arc<dyn Transport>> {
     let (scheme, rest) = line.split_once(':').ok_or_else(|| unknown(line))?;
     match scheme {
+        #[cfg(not(feature = "kafka"))]
+        "kafka" => Err(not_built(line, "kafka")),
+        #[cfg(not(feature = "amqp"))]
+        "amqp" | "amqps" => Err(not_built(line, "amqp")),
         "memory" => {
             let partitions = option(rest, "partitions").unwrap_or(MEMORY_PARTITIONS.to_string());
             let partitions = partitions.parse().map_err(|_| {
@@ -196,8 +206,42 @@ async fn transport(line: &str) -> Result<Arc<dyn Transport>> {
             })?;
             Ok(Arc::new(Memory::new(partitions)))
         }
+        #[cfg(feature = "embedded")]
+        "ottla" if rest.starts_with("//embedded") => embedded(line, rest),
+        #[cfg(not(feature = "embedded"))]
+        "ottla" => Err(not_built(line, "embedded")),
+        "ottla+memory" => Ok(Arc::new(Memory::new(MEMORY_PARTITIONS))),
         _ => Err(unknown(line)),
     }
+}
+
+#[cfg(feature = "embedded")]
+fn embedded(line: &str, rest: &str) -> Result<Arc<dyn Transport>> {
+    use crate::transport::embedded::{Embedded, Options};
+
+    let data = option(rest, "data").filter(|data| !data.is_empty()).ok_or_else(|| {
+        Error::address(line, "say where it keeps its files, as in ottla://embedded?data=./data")
+    })?;
+    let mut options = Options::new(data);
+    if let Some(partitions) = option(rest, "partitions") {
+        options.partitions =
+            partitions.parse().map_err(|_| Error::address(line, "partitions is a number"))?;
+    }
+    match option(rest, "durability").as_deref() {
+        None | Some("sync") => {}
+        Some("os") => options.sync = false,
+        Some(_) => return Err(Error::address(line, "durability is sync or os")),
+    }
+    Ok(Arc::new(Embedded::open(&options)?))
+}
+
+/// A transport that was left out when this program was built.
+#[cfg(not(all(feature = "embedded", feature = "kafka", feature = "amqp")))]
+fn not_built(line: &str, feature: &str) -> Error {
+    let hint = format!(
+        "this program was built without it: add the feature \"{feature}\" of the crate ottla"
+    );
+    Error::address(line, hint)
 }
 
 /// `name=value` after the question mark.

@@ -94,6 +94,10 @@ impl Error {
         matches!(self, Self::Unreachable { .. } | Self::Conflict { .. } | Self::Store { .. })
     }
 
+    pub(crate) fn refused(doing: impl Into<String>, why: impl fmt::Display) -> Self {
+        Self::Refused { doing: doing.into(), why: why.to_string() }
+    }
+
     pub(crate) fn address(given: &str, hint: impl Into<String>) -> Self {
         Self::Address { given: given.to_owned(), hint: hint.into() }
     }

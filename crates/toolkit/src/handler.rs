@@ -101,7 +101,7 @@ impl<F, Args> std::fmt::Debug for FnHandler<F, Args> {
 }
 
 macro_rules! functions {
-    ($($argument:ident),*) => {
+    ($($argument:ident $name:ident),*) => {
         impl<F, Fut, R, $($argument),*> IntoHandler<($($argument,)*)> for F
         where
             F: Fn($($argument),*) -> Fut + Send + Sync + 'static,
@@ -130,8 +130,8 @@ macro_rules! functions {
             fn call<'a>(&'a self, cx: &'a mut Cx) -> BoxFuture<'a, Verdict> {
                 Box::pin(async move {
                     let _ = &cx; // a function without arguments needs nothing of it
-                    $(let $argument = $argument::from_cx(cx).await?;)*
-                    (self.function)($($argument),*).await.into_verdict()
+                    $(let $name = $argument::from_cx(cx).await?;)*
+                    (self.function)($($name),*).await.into_verdict()
                 })
             }
         }
@@ -139,9 +139,9 @@ macro_rules! functions {
 }
 
 functions!();
-functions!(A);
-functions!(A, B);
-functions!(A, B, C);
-functions!(A, B, C, D);
-functions!(A, B, C, D, E);
-functions!(A, B, C, D, E, G);
+functions!(A a);
+functions!(A a, B b);
+functions!(A a, B b, C c);
+functions!(A a, B b, C c, D d);
+functions!(A a, B b, C c, D d, E e);
+functions!(A a, B b, C c, D d, E e, G g);

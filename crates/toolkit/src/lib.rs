@@ -13,12 +13,14 @@
 extern crate self as ottla; // what the derive macros name
 
 pub mod address;
+pub mod cloudevents;
 pub mod connection;
 pub mod envelope;
 pub mod error;
 pub mod handler;
 pub mod message;
 pub mod mint;
+pub mod testing;
 pub mod trace;
 pub mod transport;
 

@@ -97,8 +97,7 @@ impl RawFeed {
     /// # Errors
     /// What was settled could not be committed: it will be delivered again.
     pub async fn close(mut self) -> Result<()> {
-        self.events.close();
-        while self.events.try_recv().is_ok() {}
+        self.stop().await?;
         self.control.close().await
     }
 

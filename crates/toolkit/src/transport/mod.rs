@@ -4,6 +4,8 @@
 //! to settle, *done* and *given back*; retry, delay between attempts and dead letters are made of
 //! publish and *done*, so that they are the same on every broker.
 
+#[cfg(feature = "embedded")]
+pub mod embedded;
 mod feed;
 mod log;
 pub mod memory;

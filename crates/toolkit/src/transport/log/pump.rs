@@ -282,7 +282,7 @@ impl Pump {
 
     /// Hands out while there is credit, partition by partition.
     fn fill(&mut self) -> Result<()> {
-        if self.stopped {
+        if self.stopped || self.out.is_closed() {
             return Ok(());
         }
         let partitions: Vec<u32> = self.shared.state().trackers.keys().copied().collect();

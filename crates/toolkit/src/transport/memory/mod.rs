@@ -68,17 +68,7 @@ impl Memory {
             Address::Queue(name) => self.queue(name)?.publish(batch),
             Address::Topic(name) => {
                 let topic = self.topic(name)?;
-                if batch.iter().all(|parcel| parcel.delay.is_none()) {
-                    topic.publish(batch.into_iter().map(|parcel| parcel.envelope));
-                    return Ok(());
-                }
-                for Parcel { envelope, delay } in batch {
-                    let topic = Arc::clone(&topic);
-                    tokio::spawn(async move {
-                        tokio::time::sleep(delay.unwrap_or_default()).await;
-                        topic.publish([envelope]);
-                    });
-                }
+                topic.publish(batch.into_iter().map(|parcel| parcel.envelope));
             }
         }
         Ok(())

@@ -128,7 +128,7 @@ impl Consumer {
         loop {
             changed.mark_unchanged();
             settled.mark_unchanged();
-            while !stopped && self.held().len() < max && out.capacity() > 0 {
+            while !stopped && !out.is_closed() && self.held().len() < max && out.capacity() > 0 {
                 let Some((number, envelope)) = self.queue.take() else { break };
                 self.held().insert(number);
                 let settler: Arc<dyn Settler> = Arc::clone(&self) as Arc<dyn Settler>;
