@@ -8,12 +8,15 @@
 //! | [`message`], [`envelope`] | contracts: a name, a version, a key; and what travels beside the body |
 //! | [`connection`] | publish durably, subscribe; a message in hand, settled once; attempts and dead letters |
 //! | [`handler`] | plain async functions, their arguments, layers around them |
+//! | [`choreography`] | who says what to whom: a drawing, an AsyncAPI document, and what cannot be right |
+//! | [`saga`] | a business transaction over several services, as steps that can be undone |
 //! | [`transport`] | the border to brokers |
 
 extern crate self as ottla; // what the derive macros name
 
 pub mod address;
 pub mod cloudevents;
+pub mod choreography;
 pub mod connection;
 pub mod envelope;
 pub mod error;
@@ -21,6 +24,7 @@ pub mod handler;
 pub mod message;
 pub mod mint;
 pub mod testing;
+pub mod saga;
 pub mod trace;
 pub mod transport;
 

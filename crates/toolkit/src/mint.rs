@@ -1,6 +1,7 @@
 //! Where time, ids and chance come from: one handle, so that a test can have all three the same again.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ enum Clock {
     System,
     /// The wall time at a moment of tokio's clock.
     Virtual(tokio::time::Instant, Timestamp),
+    /// Moved by hand; milliseconds since 1970.
+    Fixed(AtomicU64),
 }
 
 struct State {
@@ -63,6 +66,21 @@ impl Mint {
         Self::of(Clock::Virtual(tokio::time::Instant::now(), Timestamp(VIRTUAL_EPOCH_MS)), seed)
     }
 
+    /// A clock that stands at the first second of 2026 until [`advance`](Self::advance) moves it, and ids that
+    /// are the same for the same seed: for tests without a runtime.
+    #[must_use]
+    pub fn fixed(seed: u64) -> Self {
+        Self::of(Clock::Fixed(AtomicU64::new(VIRTUAL_EPOCH_MS)), seed)
+    }
+
+    /// Moves the clock of [`fixed`](Self::fixed) on; others move by themselves.
+    pub fn advance(&self, by: Duration) {
+        if let Clock::Fixed(now) = &self.inner.clock {
+            let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+            now.fetch_add(by, Ordering::Relaxed);
+        }
+    }
+
     fn of(clock: Clock, seed: u64) -> Self {
         let state = State { chance: seed, last_ms: 0, counter: 0 };
         Self { inner: Arc::new(Inner { clock, state: Mutex::new(state) }) }
@@ -74,6 +92,7 @@ impl Mint {
         match &self.inner.clock {
             Clock::System => system_now(),
             Clock::Virtual(start, epoch) => epoch.after(start.elapsed()),
+            Clock::Fixed(now) => Timestamp(now.load(Ordering::Relaxed)),
         }
     }
 
