@@ -11,20 +11,32 @@
 //! | [`choreography`] | who says what to whom: a drawing, an AsyncAPI document, and what cannot be right |
 //! | [`saga`] | a business transaction over several services, as steps that can be undone |
 //! | [`transport`] | the border to brokers |
+//! | [`db`] | SQLite or PostgreSQL, and the one transaction that everything below shares |
+//! | [`inbox`] | a message's effects happen once |
+//! | [`outbox`] | whatever commits is published |
+//! | [`decider`], [`events`] | event sourcing: pure decisions, streams and tags, any moment of the past |
+//! | [`cqrs`], [`projection`] | commands with their publication; read models, rebuilt beside the live ones |
 
 extern crate self as ottla; // what the derive macros name
 
 pub mod address;
-pub mod cloudevents;
 pub mod choreography;
+pub mod cloudevents;
 pub mod connection;
+pub mod cqrs;
+pub mod db;
+pub mod decider;
 pub mod envelope;
 pub mod error;
+pub mod events;
 pub mod handler;
+pub mod inbox;
 pub mod message;
 pub mod mint;
-pub mod testing;
+pub mod outbox;
+pub mod projection;
 pub mod saga;
+pub mod testing;
 pub mod trace;
 pub mod transport;
 
