@@ -49,7 +49,7 @@ impl Db {
 /// `CREATE TABLE IF NOT EXISTS` of two sessions at once fails in PostgreSQL: one at a time.
 async fn lock(tx: &mut Tx) -> Result<(), DbError> {
     if tx.dialect() == Dialect::Postgres {
-        tx.query("SELECT pg_advisory_xact_lock(0x6f74746c61)", &[]).await?;
+        tx.query("SELECT pg_advisory_xact_lock(478695156833)", &[]).await?;
     }
     Ok(())
 }

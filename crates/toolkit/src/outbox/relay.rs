@@ -218,9 +218,13 @@ impl<S: Sink> Relay<S> {
         Ok(round)
     }
 
-    /// The sink, for whoever needs it back.
-    pub fn into_sink(self) -> S {
-        self.sink
+    /// Gives its place back, so that the next owner need not wait, and the sink.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn close(self) -> Result<S> {
+        self.lease.release().await?;
+        Ok(self.sink)
     }
 
     async fn holds(&mut self) -> Result<bool> {

@@ -1,0 +1,13 @@
+//! The store suite: the same tests on SQLite, in every `cargo test`, and on a real PostgreSQL, whose address
+//! is in `STORES_DATABASE` (`tests/rig`, suite `stores-postgres`). `STORES_ROWS` makes the long ones longer.
+
+mod account;
+mod command;
+mod crash;
+mod database;
+mod history;
+mod inbox;
+mod outbox;
+mod plain;
+mod projection;
+mod support;
