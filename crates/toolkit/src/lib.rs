@@ -14,6 +14,7 @@
 //! | [`db`] | SQLite or PostgreSQL, and the one transaction that everything below shares |
 //! | [`inbox`] | a message's effects happen once |
 //! | [`outbox`] | whatever commits is published |
+//! | [`durable`] | a handler's inbox, effects and messages in one transaction |
 //! | [`decider`], [`events`] | event sourcing: pure decisions, streams and tags, any moment of the past |
 //! | [`cqrs`], [`projection`] | commands with their publication; read models, rebuilt beside the live ones |
 
@@ -26,6 +27,7 @@ pub mod connection;
 pub mod cqrs;
 pub mod db;
 pub mod decider;
+pub mod durable;
 pub mod envelope;
 pub mod error;
 pub mod events;
