@@ -328,7 +328,6 @@ pub struct Given<D: Decider> {
 }
 
 /// What a command led to.
-#[must_use = "say what was expected with then, then_nothing or then_refused"]
 pub struct When<D: Decider> {
     state: D::State,
     outcome: Result<Vec<D::Event>, D::Error>,
@@ -336,6 +335,7 @@ pub struct When<D: Decider> {
 
 impl<D: Decider> Given<D> {
     /// The command.
+    #[must_use = "say what was expected with then, then_nothing or then_refused"]
     pub fn when(self, command: D::Command) -> When<D> {
         let outcome = D::decide(&self.state, command);
         let mut state = self.state;
