@@ -10,6 +10,7 @@
 //! | [`handler`] | plain async functions, their arguments, layers around them |
 //! | [`choreography`] | who says what to whom: a drawing, an AsyncAPI document, and what cannot be right |
 //! | [`saga`] | a business transaction over several services, as steps that can be undone |
+//! | [`view`] | another service's data, here: event-carried state transfer |
 //! | [`transport`] | the border to brokers |
 //! | [`db`] | SQLite or PostgreSQL, and the one transaction that everything below shares |
 //! | [`inbox`] | a message's effects happen once |
@@ -41,6 +42,7 @@ pub mod saga;
 pub mod testing;
 pub mod trace;
 pub mod transport;
+pub mod view;
 
 pub use bytes::Bytes;
 pub use ottla_derive::Message;
