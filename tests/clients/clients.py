@@ -54,7 +54,14 @@ def go(folder):
     return prepare
 
 
-def built(name, command):
+def rust(library):
+    def prepare():
+        cache.need(("cargo", "cargo"))
+        return [built("rust-amqp", ["cargo", "build", "--locked", "--quiet"], 900) / "target/debug/client", library]
+    return prepare
+
+
+def built(name, command, seconds=300):
     """A copy of the client's folder outside the repository, built there once for each state of its files."""
     files = sorted(file for file in (HERE / name).iterdir() if file.is_file())
     key = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
@@ -65,7 +72,7 @@ def built(name, command):
             place.mkdir()
             for file in files:
                 shutil.copy(file, place)
-            cache.run(command, 300, cwd=place)
+            cache.run(command, seconds, cwd=place)
             (place / "ready").touch()
     return place
 
@@ -87,4 +94,6 @@ AMQP_CLIENTS = {  # each can do all
     "amqplib": node("amqplib"),
     "amqp091-go": go("amqp091-go"),
     "java": amqp_java,
+    "lapin": rust("lapin"),
+    "amqprs": rust("amqprs"),
 }

@@ -91,6 +91,11 @@ def commands(system):
     return _pytest(system, "commands", cache.python(TESTS / "acceptance/requirements.txt"), [])
 
 
+def bridge(*tests):
+    """Both protocols on one log; see tests/bridge."""
+    return _pytest(Ottla(), "bridge", cache.python(TESTS / "acceptance/requirements.txt"), tests)
+
+
 def auditors():
     """The ledger's audits and the checker of histories find every planted anomaly."""
     python = cache.python(TESTS / "ledger/requirements.txt")
@@ -123,6 +128,7 @@ SUITES = {
     "bare-build": bare.build,
     "acceptance-ottla-kafka": lambda: acceptance(Ottla(), KAFKA),
     "acceptance-ottla-amqp": lambda: acceptance(Ottla(), AMQP),
+    "bridge-ottla": bridge,
     "rules-ottla-amqp": lambda: rules(Ottla()),
     "clients-ottla-kafka": lambda: clients(Ottla(), "test_kafka_clients.py"),
     "clients-ottla-amqp": lambda: clients(Ottla(), "test_amqp_clients.py"),

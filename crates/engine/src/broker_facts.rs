@@ -107,6 +107,15 @@ pub enum BrokerFact {
         /// Place, failed deliveries, all deliveries.
         counts: Vec<(u64, u32, u32)>,
     },
+    /// What may have been delivered of a queue.
+    Delivered {
+        /// The queue's stream.
+        queue: u64,
+        /// Somebody consumes or holds messages: any may be.
+        open: bool,
+        /// If not: only up to this place.
+        upto: u64,
+    },
 }
 
 /// A user.

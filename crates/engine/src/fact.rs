@@ -88,6 +88,15 @@ pub(crate) enum ObjectKey {
     Broker,
     /// The messages of a queue, by stream.
     Queue(u64),
+    /// Messages that wait for their time.
+    Delayed {
+        /// Their queue's stream.
+        queue: u64,
+        /// Which piece.
+        part: u32,
+    },
+    /// What may have been delivered of a queue, by stream.
+    Delivered(u64),
 }
 
 /// The bytes of a fact, a key or an object.

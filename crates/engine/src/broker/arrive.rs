@@ -137,6 +137,10 @@ impl Broker {
         now: Now,
         work: &mut Work,
     ) {
+        if let (Some(delayed), Some(lsn)) = (&mut state.delayed, lsn) {
+            delayed.push(lsn.0, arrives.message.head.due());
+            return self.watch(queue, state);
+        }
         let entry = state.entry(&arrives.message.head);
         match lsn {
             Some(lsn) => state.slots.push_logged(entry, lsn),
@@ -199,7 +203,7 @@ impl Plan {
     fn leave(&mut self, leaving: &[Leaving], guards: &mut Guards<'_>) {
         for leaves in leaving {
             let Some((_, state)) = guards.get_mut(&leaves.queue.id) else { continue };
-            let ended = leaves.seqs.iter().filter_map(|seq| state.slots.remove(*seq));
+            let ended = leaves.seqs.iter().filter_map(|seq| state.remove(*seq));
             let mut messages: Vec<Lsn> = ended.collect();
             if !messages.is_empty() {
                 messages.sort_unstable();
@@ -222,6 +226,10 @@ impl Plan {
         for target in &arrives.targets {
             let Some((queue, state)) = guards.get_mut(&target.id) else { continue };
             if state.machine.is_gone() {
+                continue;
+            }
+            if state.delayed.is_some() {
+                takers.push((queue.id, true)); // nothing limits who waits
                 continue;
             }
             let acceptance = state.machine.accepts(head.bytes);

@@ -38,6 +38,8 @@ impl Broker {
         let mut work = Work::default();
         let (answer, source) = {
             let mut state = queue.lock();
+            // not waited for: a process killed in this very millisecond forgets that it was delivered
+            self.open_deliveries(&queue, &mut state);
             let command = Command::Get { channel: channel.key, no_ack };
             let answer = self.apply(&queue, &mut state, command, now, &mut work);
             let source = match answer {
@@ -114,8 +116,9 @@ impl Broker {
         };
         let now = self.clock.now();
         let mut work = Work::default();
-        let answer = {
+        let (answer, open) = {
             let mut state = queue.lock();
+            let open = self.open_deliveries(&queue, &mut state);
             if channel.shared_prefetch > 0 {
                 let limit = shared_limit(channel);
                 self.apply(&queue, &mut state, limit, now, &mut work);
@@ -125,16 +128,16 @@ impl Broker {
             if matches!(answer, Some(Answer::Refused(_))) {
                 state.consumers.remove(&id);
             }
-            answer
+            (answer, open)
         };
         self.finish(work, now);
         if let Some(Answer::Refused(refusal)) = answer {
             return Err(refused(refusal, &queue));
         }
         channel.consumers.insert(Arc::clone(&tag), (Arc::clone(&queue), id));
-        let declared = queue.declared;
+        let place = queue.declared.max(open);
         channel.queues.insert(queue.id, queue);
-        Ok((tag, declared))
+        Ok((tag, place))
     }
 
     /// `basic.cancel`; an unknown tag is no error. What it holds stays with the channel. What is in the
@@ -164,6 +167,7 @@ impl Broker {
             PrefetchScope::Consumer => channel.prefetch = count.into(),
             PrefetchScope::Channel => {
                 channel.shared_prefetch = count.into();
+                channel.connection.mailbox.share(channel.key, count.into());
                 self.on_queues(channel, &shared_limit(channel));
             }
         }
@@ -187,8 +191,12 @@ impl Broker {
             queue.lock().consumers.retain(|_, consumer| consumer.channel != channel.key);
         }
         channel.connection.readers().close_channel(channel.key);
+        channel.connection.mailbox.forget(channel.key);
         self.taken(&promises); // what needs no acknowledgement was as good as delivered
         self.on_queues(&channel, &Command::Release { channel: channel.key });
+        for queue in channel.queues.values() {
+            self.close_deliveries(queue, &mut queue.lock());
+        }
     }
 
     /// Takes at most `max` parcels out of the connection's mailbox. May read bodies from the disk.
@@ -319,7 +327,7 @@ fn shown_properties(queue: &Queue, entry: &Entry, message: &Message) -> bytes::B
 }
 
 fn shared_limit(channel: &Channel) -> Command<'static> {
-    // what other queues have delivered is not told: the limit holds for each queue of the channel
+    // what other queues have delivered, the mailbox counts
     Command::ChannelPrefetch { channel: channel.key, limit: channel.shared_prefetch, elsewhere: 0 }
 }
 

@@ -8,7 +8,6 @@ use ottla_store::Purpose;
 use super::Broker;
 use super::arrive::{Arriving, Leaving};
 use super::effects::{Corpse, Remains, Work};
-use super::exchanges::DELAYED;
 use super::mailbox::Source;
 use super::message::{Head, Message};
 use super::properties::Properties;
@@ -60,9 +59,6 @@ impl Broker {
         message: &Message,
         now: Now,
     ) -> Option<Arriving> {
-        if *corpse.queue.name == *DELAYED {
-            return self.release(corpse, message, now);
-        }
         let exchange = rules.dead_letter_exchange.as_deref()?;
         let properties = Properties::parse(&message.properties)?;
         let mut headers = properties.headers();
@@ -101,12 +97,11 @@ impl Broker {
     }
 
     /// A message whose delay is over: it goes where it was published to.
-    fn release(&self, corpse: &Corpse, message: &Message, now: Now) -> Option<Arriving> {
+    pub(super) fn release(&self, from: &Queue, message: &Message, now: Now) -> Option<Arriving> {
         let properties = Properties::parse(&message.properties)?;
         let headers = properties.headers();
         let keys = &message.keys;
-        let targets =
-            self.route_letter(&corpse.queue, &message.exchange, keys, &properties, &headers);
+        let targets = self.route_letter(from, &message.exchange, keys, &properties, &headers);
         let expiration = properties.expiration().and_then(|text| text.parse().ok());
         let head = Head { arrived: now.wall, expiration, ..message.head };
         let message = Arc::new(Message { head, ..message.clone() });

@@ -142,6 +142,7 @@ impl Run<'_> {
             Effect::Consuming { .. } => {}
             Effect::Deliver { consumer, entry } => self.deliver(consumer, entry),
             Effect::Got { entry, ready } => {
+                self.delivered(entry.seq);
                 self.taken_later = Some(entry.seq);
                 self.answer = Some(Answer::Got { entry, ready });
             }
@@ -200,8 +201,16 @@ impl Run<'_> {
             source: slot.source(),
             no_ack: consumer.no_ack,
         };
+        self.delivered(entry.seq);
         let reached = self.put(consumer.mailbox, Waiting::Delivery(promise));
         self.taken_later = (consumer.no_ack && reached).then_some(entry.seq);
+    }
+
+    /// Notes how far messages were delivered.
+    fn delivered(&mut self, seq: Lsn) {
+        if let Some(lsn) = self.state.slots.get(Seq(seq.0)).and_then(super::slots::Slot::lsn) {
+            self.state.delivered.upto = self.state.delivered.upto.max(lsn.0);
+        }
     }
 
     fn put(&mut self, mailbox: Arc<Mailbox>, parcel: Waiting) -> bool {

@@ -1,5 +1,8 @@
 //! Exchanges and bindings: `exchange.*`, `queue.bind`, `queue.unbind`.
 
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
 use ottla_store::frame::Item;
 use ottla_store::{Lsn, Purpose};
 
@@ -8,6 +11,7 @@ use super::connection::Channel;
 use super::declare::item;
 use super::error::BrokerError;
 use super::facts::{BindingImage, BrokerFact, ExchangeImage};
+use super::history::is_history;
 use super::request::{Bind, DeleteIf, ExchangeDeclare};
 use super::state::State;
 use crate::exchange::{Binding, Destination, Exchange, Removed, clean_name};
@@ -42,6 +46,9 @@ impl Broker {
             internal: request.internal,
             ..declared
         };
+        if is_history(&exchange.kind.routing) {
+            self.has_history.store(true, Ordering::Relaxed);
+        }
         let image = ExchangeImage::of(&exchange);
         let fact = BrokerFact::ExchangeDeclared { vhost: vhost.clone(), exchange: image };
         let items = if exchange.durable { vec![item(&fact)] } else { Vec::new() };
@@ -59,6 +66,8 @@ impl Broker {
         let known = self.vhost_mut(&mut state, channel)?;
         let fresh = known.topology.declare(exchange).map_err(refused)?;
         if fresh {
+            // another of that name may have remembered something
+            known.history.lock().unwrap_or_else(PoisonError::into_inner).remove(&*name);
             known.apply_policy(&name);
             if !items.is_empty() {
                 self.log(&mut state, reservation, items);
@@ -161,7 +170,7 @@ impl Broker {
             key: bind.key.into(),
             arguments: bind.arguments,
         };
-        self.rebind(&mut state, channel, binding, change)
+        self.rebind(&mut state, channel, binding, change).map(|(lsn, _)| lsn)
     }
 
     fn rebind_queue(
@@ -184,29 +193,37 @@ impl Broker {
             key: key.into(),
             arguments: bind.arguments,
         };
-        self.rebind(&mut state, channel, binding, change)
+        let (lsn, fresh) = self.rebind(&mut state, channel, binding, change)?;
+        drop(state);
+        if fresh && let Some(newer) = self.replay_history(channel.vhost(), bind.source, &queue)? {
+            return Ok(lsn.max(newer));
+        }
+        Ok(lsn)
     }
 
+    /// Also tells whether there is a binding that there was not.
     fn rebind(
         &self,
         state: &mut State,
         channel: &Channel,
         binding: Binding,
         change: Change,
-    ) -> Result<Lsn, BrokerError> {
+    ) -> Result<(Lsn, bool), BrokerError> {
         self.permit(state, channel, Access::Read, Resource::Exchange(&binding.source))?;
         let vhost = self.vhost_mut(state, channel)?;
         let refused = |error| BrokerError::bind(error, channel.vhost());
         let image = BindingImage::of(&binding);
         let name = channel.vhost().to_owned();
         let mut items = Vec::new();
+        let mut fresh = false;
         match change {
             Change::Bind => {
                 let fact = item(&BrokerFact::Bound { vhost: name, binding: image });
                 let reservation =
                     self.store.reserve(Purpose::Grow, 1, bytes(std::slice::from_ref(&fact)))?;
                 let durable = vhost.is_durable(&binding);
-                if vhost.topology.bind(binding).map_err(refused)? && durable {
+                fresh = vhost.topology.bind(binding).map_err(refused)?;
+                if fresh && durable {
                     self.log(state, reservation, vec![fact]);
                 }
             }
@@ -229,7 +246,7 @@ impl Broker {
                 }
             }
         }
-        Ok(state.changed)
+        Ok((state.changed, fresh))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Where deliveries wait for their connection: bounded by credit, drained by the connection's driver.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -23,8 +23,20 @@ pub struct Mailbox {
 #[derive(Debug, Default)]
 struct Inner {
     parcels: VecDeque<Waiting>,
+    /// Channels whose consumers share a prefetch.
+    shared: HashMap<ChannelKey, Shared>,
     waker: Option<Waker>,
     closed: bool,
+}
+
+/// `basic.qos` with `global`: how many deliveries a channel may hold, from all its queues together. Each queue keeps
+/// the limit by itself; what is too many in sum stands back here until something is settled.
+#[derive(Debug, Default)]
+struct Shared {
+    limit: u32,
+    /// Handed out and not settled.
+    out: u32,
+    back: VecDeque<Waiting>,
 }
 
 /// What is put into a mailbox.
@@ -148,8 +160,39 @@ impl Mailbox {
 
     pub(super) fn take_waiting(&self, max: usize) -> Vec<Waiting> {
         let mut inner = self.lock();
-        let count = inner.parcels.len().min(max);
-        inner.parcels.drain(..count).collect()
+        if inner.shared.is_empty() {
+            let count = inner.parcels.len().min(max);
+            return inner.parcels.drain(..count).collect();
+        }
+        let mut taken = Vec::new();
+        while taken.len() < max
+            && let Some(parcel) = inner.parcels.pop_front()
+        {
+            taken.extend(inner.admit(parcel));
+        }
+        taken
+    }
+
+    /// `basic.qos` with `global`; 0 for no limit.
+    pub(super) fn share(&self, channel: ChannelKey, limit: u32) {
+        let mut inner = self.lock();
+        if limit > 0 || inner.shared.contains_key(&channel) {
+            inner.shared.entry(channel).or_default().limit = limit;
+            inner.settled(channel, 0);
+        }
+    }
+
+    /// The channel holds `count` deliveries less; what stood back comes next.
+    pub(super) fn settled(&self, channel: ChannelKey, count: usize) {
+        let mut inner = self.lock();
+        if !inner.shared.is_empty() {
+            inner.settled(channel, u32::try_from(count).unwrap_or(u32::MAX));
+        }
+    }
+
+    /// The channel is gone.
+    pub(super) fn forget(&self, channel: ChannelKey) {
+        self.lock().shared.remove(&channel);
     }
 
     /// Everything of a channel that was not taken.
@@ -159,8 +202,14 @@ impl Mailbox {
             .into_iter()
             .partition::<Vec<_>, _>(|parcel| parcel.channel() == channel);
         inner.parcels = others.into();
+        let shared = inner.shared.get_mut(&channel);
+        let back = shared.map(|shared| {
+            shared.out = 0; // all of it is returned
+            std::mem::take(&mut shared.back)
+        });
         drop(inner);
-        own.into_iter().filter_map(Waiting::into_promise).collect()
+        let own = own.into_iter().chain(back.into_iter().flatten());
+        own.filter_map(Waiting::into_promise).collect()
     }
 
     pub(super) fn close(&self) {
@@ -175,6 +224,34 @@ impl Mailbox {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// The parcel, unless its channel holds all that it may.
+    fn admit(&mut self, parcel: Waiting) -> Option<Waiting> {
+        let channel = parcel.channel();
+        match &parcel {
+            Waiting::Delivery(promise) if !promise.no_ack => {
+                let Some(shared) = self.shared.get_mut(&channel) else { return Some(parcel) };
+                if shared.limit > 0 && shared.out >= shared.limit {
+                    shared.back.push_back(parcel);
+                    return None;
+                }
+                shared.out += 1;
+            }
+            Waiting::Ready(Parcel::TimedOut { .. }) => self.settled(channel, 1),
+            _ => {}
+        }
+        Some(parcel)
+    }
+
+    fn settled(&mut self, channel: ChannelKey, count: u32) {
+        let Some(shared) = self.shared.get_mut(&channel) else { return };
+        shared.out = shared.out.saturating_sub(count);
+        for parcel in std::mem::take(&mut shared.back).into_iter().rev() {
+            self.parcels.push_front(parcel);
+        }
     }
 }
 

@@ -100,6 +100,11 @@ impl Message {
 }
 
 impl Head {
+    /// When a delay that began with its arrival is over.
+    pub(super) fn due(&self) -> Wall {
+        self.arrived.after(self.expiration.unwrap_or(0))
+    }
+
     /// Of a message of which only the length is known.
     pub(super) const fn unknown(bytes: u32) -> Self {
         Self {

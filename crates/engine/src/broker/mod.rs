@@ -15,9 +15,11 @@ mod connection;
 mod consume;
 mod dead;
 mod declare;
+mod delayed;
 mod effects;
 mod error;
 mod exchanges;
+mod history;
 mod mailbox;
 mod message;
 mod properties;
@@ -31,6 +33,7 @@ mod state;
 mod stream;
 mod table;
 mod timers;
+mod waiting;
 
 #[cfg(test)]
 mod tests;
@@ -92,6 +95,8 @@ pub struct Broker {
     state: RwLock<State>,
     /// What exists for Kafka: streams are views of its partitions. Locked inside `state`.
     catalog: Arc<RwLock<Catalog>>,
+    /// Whether there has been an `x-recent-history` exchange in this process.
+    has_history: AtomicBool,
     /// Whether there has been a stream in this process: who has none pays nothing for them.
     has_streams: AtomicBool,
     /// Queues with messages that wait for the log: each once, by the place its first one waits for.
@@ -194,6 +199,11 @@ impl Broker {
         for queue in queues {
             let mut state = queue.lock();
             state.deadline = crate::queue::Deadline::default(); // it was taken out of the timers
+            if queue.is_waiting_room() {
+                drop(state);
+                self.fire(&queue, now, &mut work);
+                continue;
+            }
             if !state.machine.is_gone() {
                 self.apply(&queue, &mut state, Command::Tick, now, &mut work);
             }
@@ -212,13 +222,18 @@ impl Broker {
             if let Some((applied, image)) = queue.image() {
                 sink(&encode(&ObjectKey::Queue(queue.id.0)), applied, &encode(&image));
             }
+            queue.snapshot_rest(sink);
         }
     }
 
     /// Whether a queue still holds a logged message.
     pub(crate) fn holds(&self, queue: StreamId, message: Lsn) -> bool {
         let queue = self.state().queues.get(&queue).cloned();
-        queue.is_some_and(|queue| queue.lock().slots.holds(message))
+        queue.is_some_and(|queue| {
+            let state = queue.lock();
+            state.slots.holds(message)
+                || state.delayed.as_ref().is_some_and(|delayed| delayed.holds(message.0))
+        })
     }
 
     /// Appends a change of what exists; returns its place, which becomes that of the newest change.

@@ -66,6 +66,7 @@ impl Broker {
         arriving: Arriving,
         now: Now,
     ) -> Result<Published, BrokerError> {
+        self.remember(channel.vhost(), &arriving.message);
         let routed = !arriving.targets.is_empty();
         if !routed {
             return Ok(Published::default());
@@ -130,7 +131,8 @@ impl Broker {
         let arrived = self.arrive(Purpose::Grow, &channel.gathered, &[], now, &mut work);
         self.finish(work, now);
         let (arrived, _) = arrived?;
-        channel.gathered.clear();
+        let gathered = std::mem::take(&mut channel.gathered);
+        gathered.iter().for_each(|one| self.remember(channel.vhost(), &one.message));
         channel.gathered_bytes = 0;
         let published = arrived.into_iter().map(|Arrived { rejected, lsn }| {
             channel.last = channel.last.max(lsn);
@@ -191,6 +193,7 @@ impl Broker {
             }
             channel.last = channel.last.max(arrived.lsn);
         }
+        arriving.iter().for_each(|one| self.remember(channel.vhost(), &one.message));
         for message in replies {
             self.reply_to(&message);
         }
@@ -235,6 +238,7 @@ impl Broker {
         now: Now,
         work: &mut Work,
     ) {
+        channel.connection.mailbox.settled(channel.key, messages.len());
         let mut by_queue: BTreeMap<StreamId, Vec<Lsn>> = BTreeMap::new();
         for held in messages {
             by_queue.entry(held.queue).or_default().push(Lsn(held.seq.0));

@@ -1,17 +1,23 @@
 //! One queue: its machine, its messages, its consumers. Everything that happens to it happens under its lock.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ottla_store::{Lsn, Store, StreamId};
+use serde::{Deserialize, Serialize};
 
+use super::Sink;
 use super::connection::ConnectionId;
+use super::delayed::Delayed;
+use super::exchanges::DELAYED;
 use super::facts::{MessageImage, QueueMessages};
 use super::mailbox::Mailbox;
 use super::message::Head;
+use super::request::Seq;
 use super::slots::Slots;
 use super::stream::View;
 use crate::clock::{Now, Wall};
+use crate::fact::{ObjectKey, encode};
 use crate::queue::{
     ChannelKey, ConsumerId, Counts, Deadline, Declaration, Entry, Machine, NEVER, QueueType, Rules,
     Settings,
@@ -40,6 +46,10 @@ pub(super) struct QueueState {
     pub(super) machine: Machine,
     pub(super) rules: Arc<Rules>,
     pub(super) slots: Slots,
+    /// Those that wait for their time, in the waiting room of a virtual host: its machine and slots stay empty.
+    pub(super) delayed: Option<Box<Delayed>>,
+    /// What the log says of deliveries.
+    pub(super) delivered: Delivered,
     /// Accepted and not visible yet: in order, each with the place it waits for.
     pub(super) pending: VecDeque<(Lsn, Entry)>,
     pub(super) consumers: HashMap<ConsumerId, Consumer>,
@@ -61,6 +71,18 @@ pub(super) struct Consumer {
     pub(super) channel: ChannelKey,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) no_ack: bool,
+}
+
+/// What the log says of deliveries: after a start only what may have been delivered says so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Delivered {
+    /// Who holds or consumes may be delivered anything.
+    pub(crate) open: bool,
+    /// Nothing behind this place was delivered before that.
+    pub(crate) upto: u64,
+    /// Where the log says so; nothing is delivered before that is durable.
+    #[serde(skip)]
+    pub(super) said: u64,
 }
 
 /// A message found by recovery.
@@ -108,6 +130,8 @@ impl Queue {
             machine: Machine::new(Arc::new(Settings::classic()), Now::default()),
             rules: Arc::default(),
             slots: Slots::default(),
+            delayed: (name == DELAYED).then(Box::default),
+            delivered: Delivered::default(),
             pending: VecDeque::new(),
             consumers: HashMap::new(),
             unlogged: Vec::new(),
@@ -139,11 +163,17 @@ impl Queue {
 
     /// Whether it keeps this message in the log: quorum queues keep all (store.md rule 11).
     pub(super) fn logs(&self, head: &Head) -> bool {
-        self.is_logged() && !self.is_stream() && (head.persistent || self.is_quorum())
+        let keeps_all = self.is_quorum() || self.is_waiting_room();
+        self.is_logged() && !self.is_stream() && (head.persistent || keeps_all)
     }
 
     pub(super) fn is_quorum(&self) -> bool {
         self.declaration.queue_type == QueueType::Quorum
+    }
+
+    /// Whether messages of `x-delayed-message` exchanges wait in it.
+    pub(super) fn is_waiting_room(&self) -> bool {
+        *self.name == *DELAYED
     }
 
     /// Whether it is a view of a partition: no message of a queue is ever in it.
@@ -163,7 +193,17 @@ impl Queue {
 
     /// What an operator sees in it.
     pub(super) fn counts(&self, store: &Store) -> Counts {
-        let Some(view) = self.view() else { return self.lock().machine.counts() };
+        let Some(view) = self.view() else {
+            let state = self.lock();
+            let waiting = state.delayed.as_ref().map_or(0, |delayed| delayed.len());
+            let counts = state.machine.counts();
+            let delayed = u64::try_from(waiting).unwrap_or(u64::MAX);
+            return Counts {
+                ready: counts.ready + delayed,
+                delayed: counts.delayed + delayed,
+                ..counts
+            };
+        };
         let start = store.extent(view.partition.stream()).map(|extent| extent.start);
         let end = view.partition.visible_end(store, Isolation::ReadCommitted);
         let records = end.unwrap_or_default().0 - start.unwrap_or_default().0;
@@ -190,6 +230,23 @@ impl Queue {
         Settings { nack_counts: node.nack_counts, ..own }
     }
 
+    /// What a snapshot must remember beside the messages of its machine.
+    pub(super) fn snapshot_rest(&self, sink: Sink<'_>) {
+        let (applied, parts, delivered) = {
+            let state = self.lock();
+            let parts = state.delayed.as_ref().map(|delayed| delayed.parts());
+            (state.applied, parts.unwrap_or_default(), state.delivered)
+        };
+        for (number, part) in (0_u32..).zip(parts) {
+            let key = ObjectKey::Delayed { queue: self.id.0, part: number };
+            sink(&encode(&key), applied, &part.encode());
+        }
+        if delivered.said > 0 {
+            let key = ObjectKey::Delivered(self.id.0);
+            sink(&encode(&key), Lsn(delivered.said), &encode(&delivered));
+        }
+    }
+
     /// What a snapshot must remember, and the newest fact in it; `None` if nothing.
     pub(super) fn image(&self) -> Option<(Lsn, QueueMessages)> {
         let state = self.lock();
@@ -208,7 +265,8 @@ impl Queue {
             }
         });
         let messages: Vec<_> = messages.collect();
-        (state.applied > Lsn::ZERO).then_some((state.applied, QueueMessages { messages }))
+        let kept = state.applied > Lsn::ZERO && state.delayed.is_none();
+        kept.then_some((state.applied, QueueMessages { messages }))
     }
 }
 
@@ -223,7 +281,7 @@ impl QueueState {
         Entry { expires_at, immediate, priority, ..entry }
     }
 
-    /// A message that recovery found, and that may have been delivered (store.md rule 9).
+    /// A message that recovery found: it says whether it may have been delivered (store.md rule 9).
     pub(super) fn recover(&mut self, lsn: Lsn, found: &Recovered) -> Entry {
         let head = match found.arrival {
             Arrival::Head(head) => head,
@@ -233,11 +291,36 @@ impl QueueState {
         if let Arrival::Known { expires_at, priority, immediate } = found.arrival {
             entry = Entry { expires_at, priority, immediate, ..entry };
         }
-        entry.redelivered = true;
+        entry.redelivered = self.delivered.open || lsn.0 <= self.delivered.upto;
         entry.delivery_count = found.delivery_count;
         entry.acquired_count = found.acquired_count;
         self.slots.push_logged(entry, lsn);
         entry
+    }
+
+    /// Ends a message. Returns its place if its end must be logged; `None` also if it had ended.
+    pub(super) fn remove(&mut self, seq: Seq) -> Option<Lsn> {
+        match &mut self.delayed {
+            Some(delayed) => delayed.remove(seq.0).then_some(Lsn(seq.0)),
+            None => self.slots.remove(seq),
+        }
+    }
+
+    /// Takes back what waits: from the snapshot, and behind it from the log.
+    pub(super) fn wait_again(
+        &mut self,
+        snapshot: Option<Box<Delayed>>,
+        messages: &BTreeMap<Lsn, Recovered>,
+    ) {
+        let mut delayed = snapshot.unwrap_or_default();
+        for (lsn, found) in messages {
+            let due = match found.arrival {
+                Arrival::Head(head) => head.due(),
+                Arrival::Known { expires_at, .. } => expires_at,
+            };
+            delayed.push(lsn.0, due);
+        }
+        self.delayed = Some(delayed);
     }
 
     /// Whether what dies here goes somewhere.

@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, RwLock};
 use ottla_store::{Lsn, ReplayFact, ReplayItem, Store, StreamId};
 
 use super::Broker;
+use super::delayed::Delayed;
 use super::effects::Work;
 use super::facts::{BrokerFact, BrokerImage, QueueMessages};
+use super::history::is_history;
 use super::message::Head;
-use super::queue::{Arrival, NodeRules, Recovered};
+use super::queue::{Arrival, Delivered, NodeRules, Recovered};
 use super::state::State;
 use crate::catalog::Catalog;
 use crate::chance::Chance;
@@ -31,6 +33,10 @@ struct Found {
     /// The newest frame about it.
     newest: Lsn,
     messages: BTreeMap<Lsn, Recovered>,
+    /// Those of a waiting room that the snapshot has.
+    delayed: Option<Box<Delayed>>,
+    /// What is known of deliveries, and where the log says so.
+    delivered: (Delivered, Lsn),
 }
 
 impl BrokerRecovery {
@@ -61,8 +67,33 @@ impl BrokerRecovery {
         }
     }
 
+    /// A piece of the snapshot's messages of a waiting room.
+    pub(crate) fn restore_delayed(
+        &mut self,
+        stream: StreamId,
+        applied: Lsn,
+        bytes: &[u8],
+    ) -> Result<(), String> {
+        let found = self.queues.entry(stream).or_default();
+        found.applied = applied;
+        found.delayed.get_or_insert_default().restore(bytes)
+    }
+
+    /// What the snapshot knows of a queue's deliveries.
+    pub(crate) fn restore_delivered(&mut self, stream: StreamId, applied: Lsn, of: Delivered) {
+        let delivered = (Delivered { said: applied.0, ..of }, applied);
+        self.queues.entry(stream).or_default().delivered = delivered;
+    }
+
     /// A fact of the broker in a frame of the log.
     pub(crate) fn fact(&mut self, frame: Lsn, item: Lsn, fact: BrokerFact) {
+        if let BrokerFact::Delivered { queue, open, upto } = fact {
+            let found = self.queues.entry(StreamId(queue)).or_default();
+            if found.delivered.1 < frame {
+                found.delivered = (Delivered { open, upto, said: frame.0 }, frame);
+            }
+            return;
+        }
         let BrokerFact::Counted { queue, counts } = &fact else {
             self.state.apply(item, fact);
             return;
@@ -103,7 +134,11 @@ impl BrokerRecovery {
             ReplayFact::Settle(queue, messages) => {
                 if let Some(found) = self.queues.get_mut(queue).filter(|f| f.applied < frame) {
                     for message in messages {
-                        found.messages.remove(message);
+                        if found.messages.remove(message).is_none()
+                            && let Some(delayed) = &mut found.delayed
+                        {
+                            delayed.remove(message.0);
+                        }
                     }
                     found.newest = frame;
                 }
@@ -124,6 +159,10 @@ impl BrokerRecovery {
         seed: u64,
     ) -> Broker {
         let queues: Vec<_> = self.state.queues.values().cloned().collect();
+        let remembers =
+            self.state.vhosts.values().any(|vhost| {
+                vhost.topology.exchanges().any(|known| is_history(&known.kind.routing))
+            });
         let broker = Broker {
             store,
             clock,
@@ -131,6 +170,7 @@ impl BrokerRecovery {
             state: RwLock::new(self.state),
             catalog,
             has_streams: false.into(),
+            has_history: remembers.into(),
             pending: Mutex::default(),
             timers: Mutex::default(),
             replies: Mutex::default(),
@@ -149,10 +189,17 @@ impl BrokerRecovery {
             {
                 let mut state = queue.lock();
                 state.applied = found.applied.max(found.newest);
+                state.delivered = found.delivered.0;
+                if state.delayed.is_some() {
+                    state.wait_again(found.delayed, &found.messages);
+                    broker.watch(&queue, &mut state);
+                    continue;
+                }
                 let entries: Vec<Entry> =
                     found.messages.iter().map(|(lsn, found)| state.recover(*lsn, found)).collect();
                 let command = Command::Visible { entries: &entries };
                 broker.apply(&queue, &mut state, command, now, &mut work);
+                broker.say_delivered_at_start(&queue, &mut state);
             }
             broker.finish(work, now);
         }

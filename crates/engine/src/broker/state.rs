@@ -1,7 +1,7 @@
 //! What exists: virtual hosts with their exchanges, queues and policies; users. A replay of its facts.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
 
 use ottla_store::{Lsn, StreamId};
 
@@ -10,6 +10,7 @@ use super::facts::{
     BindingImage, BrokerFact, BrokerImage, ExchangeImage, PermissionImage, PolicyImage, QueueImage,
     VhostImage,
 };
+use super::message::Message;
 use super::queue::{NodeRules, Queue};
 use crate::clock::Now;
 use crate::exchange::{Destination, ExchangeName, Removed, Topology};
@@ -34,6 +35,8 @@ pub(super) struct Vhost {
     pub(super) topology: Topology,
     pub(super) queues: BTreeMap<Arc<str>, Arc<Queue>>,
     pub(super) policies: BTreeMap<String, Policy>,
+    /// What its `x-recent-history` exchanges remember.
+    pub(super) history: Mutex<HashMap<Arc<str>, VecDeque<Arc<Message>>>>,
 }
 
 impl Default for State {
@@ -59,6 +62,7 @@ impl Vhost {
             topology: Topology::new(),
             queues: BTreeMap::new(),
             policies: BTreeMap::new(),
+            history: Mutex::default(),
         }
     }
 
@@ -203,7 +207,7 @@ impl State {
             BrokerFact::QueueDeleted { vhost, name } => {
                 self.remove_queue(&vhost, &name);
             }
-            BrokerFact::Counted { .. } => {}
+            BrokerFact::Counted { .. } | BrokerFact::Delivered { .. } => {}
             other => self.change_vhost(other),
         }
     }

@@ -268,6 +268,12 @@ impl Replay for Recovery {
             ObjectKey::Queue(stream) => {
                 self.broker.restore_queue(StreamId(stream), applied, decode(bytes)?);
             }
+            ObjectKey::Delayed { queue, .. } => {
+                self.broker.restore_delayed(StreamId(queue), applied, bytes)?;
+            }
+            ObjectKey::Delivered(stream) => {
+                self.broker.restore_delivered(StreamId(stream), applied, decode(bytes)?);
+            }
         }
         Ok(())
     }

@@ -239,3 +239,38 @@ fn nothing_is_lost_or_doubled_between_threads() {
         }
     }
 }
+
+#[test]
+fn a_channels_shared_prefetch_counts_over_all_its_queues() {
+    let rig = Rig::new();
+    let mut publisher = rig.channel();
+    let mut channel = rig.channel();
+    rig.broker().qos(&mut channel, 3, PrefetchScope::Channel);
+    for queue in ["a", "b"] {
+        rig.queue(&mut publisher, queue, &[]);
+        (0..4).for_each(|n| {
+            rig.publish(&mut publisher, queue, &format!("{queue}{n}"));
+        });
+    }
+    rig.sync();
+    rig.consume(&mut channel, "a", false);
+    rig.consume(&mut channel, "b", false);
+    let first = rig.take(&channel);
+    assert_eq!(first.len(), 3, "of six that the queues would give");
+    assert!(rig.take(&channel).is_empty() && channel.connection().mailbox().is_empty());
+    let mut seen = bodies(&first);
+    let mut held: Vec<_> = first.iter().map(|one| one.held.unwrap()).collect();
+    while !held.is_empty() {
+        rig.broker().settle(&channel, &held[..1], Outcome::Ack);
+        held.remove(0);
+        let next = rig.take(&channel);
+        held.extend(next.iter().map(|one| one.held.unwrap()));
+        assert!(held.len() <= 3);
+        seen.extend(bodies(&next));
+    }
+    let of = |queue: &str| {
+        seen.iter().filter(|body| body.starts_with(queue)).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(of("a"), ["a0", "a1", "a2", "a3"]);
+    assert_eq!(of("b"), ["b0", "b1", "b2", "b3"]);
+}

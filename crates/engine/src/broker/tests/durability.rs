@@ -205,3 +205,94 @@ fn an_acknowledged_message_never_comes_back_to_a_namesake() {
     let mut channel = rig.channel();
     assert_eq!([rig.body(&mut channel, "q"), rig.body(&mut channel, "q")], ["after", "-"]);
 }
+
+#[test]
+fn only_what_may_have_been_delivered_says_so_after_a_restart() {
+    let rig = Rig::new();
+    let mut publisher = rig.channel();
+    for queue in ["untouched", "closed", "open"] {
+        rig.queue(&mut publisher, queue, &[]);
+        for body in ["a", "b", "c"] {
+            rig.publish(&mut publisher, queue, body);
+        }
+    }
+    rig.sync();
+    let mut gone = rig.channel();
+    rig.get(&mut gone, "closed").unwrap();
+    rig.broker().close_channel(gone);
+    let mut stays = rig.channel();
+    rig.get(&mut stays, "open").unwrap();
+    rig.sync();
+    let flags = |rig: &Rig, queue: &str| -> Vec<bool> {
+        let mut channel = rig.channel();
+        let got = std::iter::from_fn(|| rig.get(&mut channel, queue));
+        let flags = got.map(|got| got.redelivered).collect();
+        rig.sync();
+        flags
+    };
+    let rig = rig.restarted();
+    assert_eq!(flags(&rig, "untouched"), [false, false, false]);
+    assert_eq!(flags(&rig, "closed"), [true, false, false], "the first was out");
+    assert_eq!(flags(&rig, "open"), [true, true, true], "who consumed may have had them all");
+    let mut publisher = rig.channel();
+    rig.publish(&mut publisher, "open", "d");
+    rig.sync();
+    let rig = rig.crashed(3);
+    assert_eq!(flags(&rig, "open"), [true, true, true, true], "a channel held three of them");
+}
+
+#[test]
+fn thousands_of_delayed_messages_come_back_from_snapshot_and_log() {
+    let mut options = Options::new(ottla_store::Durability::Sync, 3);
+    options.store.wal_segment_bytes = 64 << 10;
+    options.store.wal_window_bytes = 128 << 10;
+    let rig = Rig::with(options);
+    let mut channel = rig.channel();
+    let exchange = crate::broker::ExchangeDeclare {
+        name: "later",
+        kind: "x-delayed-message",
+        durable: true,
+        auto_delete: false,
+        internal: false,
+        arguments: [("x-delayed-type", Value::text("fanout"))].into_iter().collect(),
+    };
+    rig.broker().declare_exchange(&mut channel, exchange).unwrap();
+    rig.queue(&mut channel, "q", &[]);
+    rig.bind(&mut channel, "q", "later", "");
+    let mut delay = |rig: &Rig, body: &str, ms: i32| {
+        let delayed = headers(&[("x-delay", Value::I32(ms))]);
+        rig.publish_with(&mut channel, "later", "", body, delayed);
+    };
+    for n in 0..3_000 {
+        delay(&rig, &n.to_string(), 60_000 + n);
+        if n % 500 == 499 {
+            rig.sync();
+            while rig.engine.store().keep(&rig.engine).unwrap() {
+                rig.sync();
+            }
+        }
+    }
+    assert!(rig.engine.store().floor() > ottla_store::Lsn(64 << 10), "the log moved on");
+    for n in 3_000..4_000 {
+        delay(&rig, &n.to_string(), 60_000 + n);
+    }
+    rig.sync();
+    let ready = |rig: &Rig| rig.ready(&mut rig.channel(), "q");
+    let waiting = rig.broker().delayed("/", crate::broker::Seq(0), 10_000);
+    assert_eq!(waiting.len(), 4_000);
+    let (found, _) = rig.broker().cancel_delayed("/", waiting[0].0).unwrap();
+    assert!(found && !rig.broker().cancel_delayed("/", waiting[0].0).unwrap().0);
+    rig.sync();
+    let rig = rig.restarted();
+    assert_eq!(rig.broker().delayed("/", crate::broker::Seq(0), 10_000).len(), 3_999);
+    rig.pass(59_999);
+    assert_eq!(ready(&rig), 0);
+    rig.pass(2_001);
+    rig.pass(0);
+    assert_eq!(ready(&rig), 2_000, "0 to 2000 without the first");
+    let rig = rig.crashed(9);
+    rig.pass(2_000);
+    rig.pass(0);
+    assert_eq!(ready(&rig), 3_999, "each once");
+    assert!(rig.broker().delayed("/", crate::broker::Seq(0), 10).is_empty());
+}

@@ -202,3 +202,29 @@ fn a_delayed_message_waits_across_a_restart_and_is_routed_then() {
     assert_eq!((text(&slow.body), &*slow.exchange), ("slow".to_owned(), "later"));
     assert!(headers_of(&slow.properties).get("x-death").is_none());
 }
+
+#[test]
+fn a_queue_gets_what_its_exchange_remembers_when_it_is_bound() {
+    let rig = Rig::new();
+    let mut channel = rig.channel();
+    let exchange = ExchangeDeclare {
+        name: "news",
+        kind: "x-recent-history",
+        durable: true,
+        auto_delete: false,
+        internal: false,
+        arguments: [("x-recent-history-length", Value::I32(2))].into_iter().collect(),
+    };
+    rig.broker().declare_exchange(&mut channel, exchange).unwrap();
+    for body in ["a", "b", "c"] {
+        rig.publish_with(&mut channel, "news", "", body, persistent());
+    }
+    let secret = headers(&[("x-recent-history-no-store", Value::Bool(true))]);
+    rig.publish_with(&mut channel, "news", "", "secret", secret);
+    rig.queue(&mut channel, "q", &[]);
+    rig.bind(&mut channel, "q", "news", "");
+    rig.bind(&mut channel, "q", "news", ""); // nothing new
+    rig.sync();
+    let mut body = || rig.body(&mut channel, "q");
+    assert_eq!([body(), body(), body()], ["b", "c", "-"]);
+}

@@ -1,5 +1,6 @@
 //! Streams: a topic's log as AMQP sees it, and an exchange that feeds queues and topics at once.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
@@ -40,7 +41,7 @@ fn topic(rig: &Rig, name: &str) -> Arc<Topic> {
 }
 
 fn make_topic(rig: &Rig, name: &str, partitions: i32) -> Arc<Topic> {
-    let overrides = std::collections::BTreeMap::new();
+    let overrides = BTreeMap::new();
     let new = NewTopic { name: name.to_owned(), partitions: Some(partitions), overrides };
     rig.engine.create_topic(&new).unwrap().0
 }
