@@ -1,3 +1,4 @@
+import contextlib
 import os
 import shlex
 import subprocess
@@ -30,8 +31,9 @@ def connect():
 
     yield connect
     for connection in opened:
-        if connection.is_open:
-            connection.close()
+        with contextlib.suppress(pika.exceptions.AMQPError):  # the broker may have been killed
+            if connection.is_open:
+                connection.close()
 
 
 @pytest.fixture

@@ -110,7 +110,7 @@ pub struct Channel {
     pub(super) reply: Option<(Arc<str>, Arc<str>)>,
     /// Judged publishes to streams that have not been appended yet.
     pub(super) gathered: Vec<Arriving>,
-    /// Bytes of their bodies.
+    /// Bytes of their bodies, once for each queue they go to.
     pub(super) gathered_bytes: usize,
 }
 

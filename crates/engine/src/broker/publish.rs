@@ -103,7 +103,7 @@ impl Broker {
                 false => Ok(Gathering::Full),
             };
         }
-        let bytes = arriving.message.body.len();
+        let bytes = arriving.message.body.len().saturating_mul(arriving.targets.len());
         let full = channel.gathered.len() >= GATHERED_MAX
             || channel.gathered_bytes.saturating_add(bytes) > GATHERED_BYTES_MAX;
         if full && !channel.gathered.is_empty() {
