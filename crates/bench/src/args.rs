@@ -5,6 +5,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::amqp::Amqp;
 use crate::disk::Disk;
 use crate::process::Watched;
+use crate::store::StoreBench;
 
 /// Loads a server with pre-encoded requests and prints one row of figures.
 #[derive(Debug, Parser)]
@@ -20,6 +21,8 @@ pub(crate) enum Protocol {
     Kafka(Kafka),
     /// A broker of AMQP 0-9-1.
     Amqp(Amqp),
+    /// The store without a broker: how long a commit takes while all that is written is retired.
+    Store(StoreBench),
     /// The disk itself: how long one fdatasync of an overwritten block takes.
     Disk(Disk),
 }
@@ -50,6 +53,43 @@ pub(crate) enum Mode {
         /// Bytes of one partition in one answer (max.partition.fetch.bytes).
         #[arg(long, default_value_t = 1 << 20)]
         partition_bytes: i32,
+        /// read_committed; else read_uncommitted.
+        #[arg(long)]
+        committed: bool,
+        #[command(flatten)]
+        load: Load,
+    },
+    /// Makes the topic and does nothing with it.
+    Topic(Load),
+    /// Starts consumers, each in a group of its own, until they have their first record.
+    FirstRecord {
+        #[arg(long, default_value_t = 20)]
+        samples: u32,
+        #[command(flatten)]
+        load: Load,
+    },
+    /// Lets all members of a group join again, time after time.
+    Rebalance {
+        #[arg(long, default_value_t = 100)]
+        members: u32,
+        #[command(flatten)]
+        load: Load,
+    },
+    /// Commits offsets.
+    Commits {
+        #[arg(long, default_value_t = 100)]
+        groups: u32,
+        /// Commits a second; 0 is as fast as they are answered.
+        #[arg(long, default_value_t = 1000)]
+        rate: u32,
+        #[command(flatten)]
+        load: Load,
+    },
+    /// Transactions one after the other, each with one batch for every partition.
+    Transactions {
+        /// Every so many transactions one is aborted; 0 is none.
+        #[arg(long, default_value_t = 0)]
+        abort_every: u32,
         #[command(flatten)]
         load: Load,
     },
@@ -98,12 +138,4 @@ pub(crate) struct Load {
     /// One JSON object instead of a table.
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-impl Kafka {
-    pub(crate) const fn load(&self) -> &Load {
-        match &self.mode {
-            Mode::Produce(load) | Mode::Latency { load, .. } | Mode::Read { load, .. } => load,
-        }
-    }
 }

@@ -11,6 +11,7 @@ mod noise;
 mod process;
 mod report;
 mod spread;
+mod store;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -38,12 +39,9 @@ fn main() -> ExitCode {
 /// The row of a run as it is printed.
 fn run(protocol: Protocol) -> Result<String, Failure> {
     match protocol {
-        Protocol::Kafka(run) => {
-            let json = run.load().json;
-            let row = kafka::run(run)?;
-            Ok(if json { row.json() } else { row.table() })
-        }
+        Protocol::Kafka(run) => kafka::run(run),
         Protocol::Amqp(run) => amqp::run(&run),
+        Protocol::Store(run) => store::run(&run),
         Protocol::Disk(run) => disk::run(&run),
     }
 }

@@ -70,6 +70,33 @@ impl Template {
         Ok(Stamped { frame, batch, bytes: self.bytes.len(), value: self.value })
     }
 
+    /// A request with a batch for every partition, of a transactional producer.
+    pub(super) fn transactional(&self, load: &Load, name: &Str) -> Result<Transactional, Failure> {
+        let partitions = 0..i32::try_from(load.partitions)?;
+        let partition_data = partitions
+            .map(|index| PartitionProduceData { index, records: Some(self.bytes.clone()) });
+        let topic = TopicProduceData {
+            name: Str::from(load.topic.as_str()),
+            partition_data: partition_data.collect(),
+            ..Default::default()
+        };
+        let request = Request::from(ProduceRequest {
+            transactional_id: Some(name.clone()),
+            acks: -1,
+            timeout_ms: 30_000,
+            topic_data: vec![topic],
+        });
+        let header = header(ApiKey::Produce, PRODUCE_IN_TRANSACTION);
+        let frame = encode_request(&header, &request)?.to_bytes().to_vec();
+        let places = frame.windows(self.bytes.len()).enumerate();
+        let places = places.filter(|(_, window)| **window == self.bytes).map(|(place, _)| place);
+        let places: Vec<usize> = places.collect();
+        if places.len() != usize::try_from(load.partitions)? {
+            return Err("the batches are not in their request".into());
+        }
+        Ok(Transactional { frame, places, bytes: self.bytes.len() })
+    }
+
     /// Reads the stamps of fetched batches, and the offset after the last whole one.
     pub(super) fn stamps(&self, records: &[u8], mut each: impl FnMut(u64)) -> Option<Offset> {
         let mut next = None;
@@ -79,6 +106,41 @@ impl Template {
             next = Some(after(&header));
         }
         next
+    }
+}
+
+/// A request whose batches carry who produces them.
+#[derive(Debug)]
+pub(super) struct Transactional {
+    frame: Vec<u8>,
+    /// Where the batches begin.
+    places: Vec<usize>,
+    bytes: usize,
+}
+
+impl Transactional {
+    /// The request of this producer id and epoch: first sequence 0, as the epoch is new.
+    pub(super) fn of(&mut self, (id, epoch): (i64, i16)) -> &[u8] {
+        let producer = [&id.to_be_bytes()[..], &epoch.to_be_bytes(), &[0; 4]].concat();
+        for place in &self.places {
+            let Some(batch) = self.frame.get_mut(*place..place + self.bytes) else { continue };
+            if let Some(attributes) = batch.get_mut(ATTRIBUTES_LOW) {
+                *attributes |= TRANSACTIONAL;
+            }
+            if let Some(field) = batch.get_mut(PRODUCER..PRODUCER + producer.len()) {
+                field.copy_from_slice(&producer);
+            }
+            seal(batch);
+        }
+        &self.frame
+    }
+}
+
+/// Puts the CRC into a batch.
+fn seal(batch: &mut [u8]) {
+    let crc = crc32c::crc32c(batch.get(CRC_COVERS_FROM..).unwrap_or_default());
+    if let Some(field) = batch.get_mut(CRC_COVERS_FROM - 4..CRC_COVERS_FROM) {
+        field.copy_from_slice(&crc.to_be_bytes());
     }
 }
 
@@ -98,10 +160,7 @@ impl Stamped {
             if let Some(value) = batch.get_mut(self.value..self.value + STAMP_BYTES) {
                 value.copy_from_slice(&stamp.to_be_bytes());
             }
-            let crc = crc32c::crc32c(batch.get(CRC_COVERS_FROM..).unwrap_or_default());
-            if let Some(field) = batch.get_mut(CRC_COVERS_FROM - 4..CRC_COVERS_FROM) {
-                field.copy_from_slice(&crc.to_be_bytes());
-            }
+            seal(batch);
         }
         &self.frame
     }
@@ -139,10 +198,17 @@ fn now_ms() -> i64 {
 
 /// The versions spoken: the newest that name topics instead of numbering them.
 pub(super) const PRODUCE: ApiVersion = ApiVersion(11);
+/// The first version that adds partitions to a transaction by itself (KIP-890).
+pub(super) const PRODUCE_IN_TRANSACTION: ApiVersion = ApiVersion(12);
 pub(super) const FETCH: ApiVersion = ApiVersion(12);
 const STAMP_BYTES: usize = 8;
 /// Kafka's CRC covers a batch from its attributes on.
 const CRC_COVERS_FROM: usize = 21;
+/// The lower octet of a batch's attributes, and its bit for transactional.
+const ATTRIBUTES_LOW: usize = 22;
+const TRANSACTIONAL: u8 = 0x10;
+/// Producer id, producer epoch and first sequence.
+const PRODUCER: usize = 43;
 
 #[cfg(test)]
 mod tests {
@@ -150,12 +216,16 @@ mod tests {
     use ottla_store::batch::{BatchRules, PreparedBatch};
 
     use super::*;
-    use crate::args::{Bench, Protocol};
+    use crate::args::{Bench, Kafka, Mode, Protocol};
 
     fn load() -> Load {
         let line = ["b", "kafka", "latency", "--record-bytes", "100", "--batch-bytes", "1000"];
-        let Protocol::Kafka(kafka) = Bench::parse_from(line).protocol else { panic!("not Kafka") };
-        kafka.load().clone()
+        let Protocol::Kafka(Kafka { mode: Mode::Latency { load, .. } }) =
+            Bench::parse_from(line).protocol
+        else {
+            panic!("not a load on Kafka")
+        };
+        load
     }
 
     #[test]
@@ -163,6 +233,22 @@ mod tests {
         let template = Template::new(&load());
         assert_eq!(template.records(), 8);
         assert!(template.bytes_len() <= 1000 && template.bytes_len() + 110 > 1000);
+    }
+
+    #[test]
+    fn a_transactional_request_has_a_valid_batch_for_each_partition() {
+        let load = Load { partitions: 3, ..load() };
+        let template = Template::new(&load);
+        let mut request = template.transactional(&load, &Str::from_static("t")).unwrap();
+        let (places, bytes) = (request.places.clone(), request.bytes);
+        let frame = request.of((7, 3)).to_vec();
+        for place in places {
+            let batch = bytes::Bytes::copy_from_slice(&frame[place..place + bytes]);
+            let header = BatchHeader::parse(&batch).unwrap();
+            assert!(header.is_transactional());
+            assert_eq!((header.producer_id, header.producer_epoch), (7, 3));
+            PreparedBatch::check(batch, &BatchRules::default(), now_ms()).unwrap();
+        }
     }
 
     #[test]

@@ -171,7 +171,8 @@ fn all(load: &Load) -> Vec<i32> {
 }
 
 /// What consumers ask for unless told otherwise.
-const FETCH_LIMITS: Limits = Limits { bytes: 50 << 20, partition_bytes: 1 << 20, wait_ms: 500 };
+const FETCH_LIMITS: Limits =
+    Limits { bytes: 50 << 20, partition_bytes: 1 << 20, wait_ms: 500, committed: false };
 /// Requests of one connection without an answer; the sender waits beyond.
 const OPEN_MAX: usize = 100_000;
 /// How long the last batches may take.

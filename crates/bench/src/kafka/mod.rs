@@ -1,10 +1,13 @@
 //! Load on a Kafka broker.
 
 mod batch;
+mod commits;
+mod group;
 mod latency;
 mod produce;
 mod read;
 mod topic;
+mod transactions;
 mod wire;
 
 use std::thread::{Builder, ScopedJoinHandle, scope};
@@ -12,23 +15,49 @@ use std::thread::{Builder, ScopedJoinHandle, scope};
 use crate::Failure;
 use crate::args::{Kafka, Load, Mode};
 use crate::clock::Clock;
+use crate::figures::Figures;
 use crate::process::Usage;
 use crate::report::Row;
 
-/// Runs one mode and returns its row.
-pub(crate) fn run(kafka: Kafka) -> Result<Row, Failure> {
+/// Runs one mode and returns its row as it is printed.
+pub(crate) fn run(kafka: Kafka) -> Result<String, Failure> {
     let Kafka { mode } = kafka;
     match mode {
-        Mode::Produce(load) => on_topic(&load, produce::run),
-        Mode::Latency { rate, load } => on_topic(&load, |load| latency::run(load, rate)),
-        Mode::Read { fetch_bytes, partition_bytes, load } => {
-            on_topic(&load, |load| read::run(load, fetch_bytes, partition_bytes))
+        Mode::Produce(load) => row(&load, produce::run),
+        Mode::Latency { rate, load } => row(&load, |load| latency::run(load, rate)),
+        Mode::Read { fetch_bytes, partition_bytes, committed, load } => {
+            let (bytes, wait_ms) = (fetch_bytes, 500);
+            let limits = read::Limits { bytes, partition_bytes, wait_ms, committed };
+            row(&load, |load| read::run(load, limits))
+        }
+        Mode::Topic(load) => figures(&load, |_| Ok(Figures::of("topic"))),
+        Mode::FirstRecord { samples, load } => {
+            figures(&load, |load| group::first_record(load, samples))
+        }
+        Mode::Rebalance { members, load } => figures(&load, |load| group::rebalance(load, members)),
+        Mode::Commits { groups, rate, load } => {
+            figures(&load, |load| commits::run(load, groups, rate))
+        }
+        Mode::Transactions { abort_every, load } => {
+            figures(&load, |load| transactions::run(load, abort_every))
         }
     }
 }
 
+fn row(load: &Load, run: impl FnOnce(&Load) -> Result<Row, Failure>) -> Result<String, Failure> {
+    let row = on_topic(load, run)?;
+    Ok(if load.json { row.json() } else { row.table() })
+}
+
+fn figures(
+    load: &Load,
+    run: impl FnOnce(&Load) -> Result<Figures, Failure>,
+) -> Result<String, Failure> {
+    Ok(on_topic(load, run)?.shown(load.json))
+}
+
 /// Runs with the topic there, and deletes it afterwards unless it is to be kept.
-fn on_topic(load: &Load, run: impl FnOnce(&Load) -> Result<Row, Failure>) -> Result<Row, Failure> {
+fn on_topic<T>(load: &Load, run: impl FnOnce(&Load) -> Result<T, Failure>) -> Result<T, Failure> {
     if load.partitions == 0 || load.connections == 0 || load.in_flight == 0 {
         return Err("at least one partition, connection and request in flight".into());
     }
@@ -114,8 +143,11 @@ mod tests {
     fn load(partitions: &str, connections: &str) -> Load {
         let line =
             ["b", "kafka", "produce", "--partitions", partitions, "--connections", connections];
-        let Protocol::Kafka(kafka) = Bench::parse_from(line).protocol else { panic!("not Kafka") };
-        kafka.load().clone()
+        let Protocol::Kafka(Kafka { mode: Mode::Produce(load) }) = Bench::parse_from(line).protocol
+        else {
+            panic!("not a load on Kafka")
+        };
+        load
     }
 
     #[test]

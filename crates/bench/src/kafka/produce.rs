@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use ottla_kafka_proto::messages::ProduceResponse;
-use ottla_kafka_proto::{ApiKey, Encoded, Response};
+use ottla_kafka_proto::{ApiKey, ApiVersion, Encoded, Response};
 
 use super::batch::{PRODUCE, Template};
 use super::wire::Wire;
@@ -19,6 +19,8 @@ pub(super) fn run(load: &Load) -> Result<Row, Failure> {
     let clock = Clock::start();
     let warm = nanos(load.warm_up);
     let plan = Plan {
+        api: (ApiKey::Produce, PRODUCE),
+        accepted,
         in_flight: load.in_flight,
         is_answered: load.acks != 0,
         warm,
@@ -41,19 +43,36 @@ pub(super) fn run(load: &Load) -> Result<Row, Failure> {
     Ok(row)
 }
 
-struct Plan {
-    in_flight: usize,
-    is_answered: bool,
-    warm: u64,
-    until: u64,
+/// One batch to partition 0.
+pub(super) fn one(load: &Load, template: &Template) -> Result<(), Failure> {
+    let frame = template.request(load, 0)?;
+    let mut wire = Wire::connect(&load.broker)?;
+    wire.send(frame.pieces().iter().map(|piece| &**piece))?;
+    accepted(&wire.answer(ApiKey::Produce, PRODUCE)?)
+}
+
+/// What a connection does with its requests.
+pub(super) struct Plan {
+    pub(super) api: (ApiKey, ApiVersion),
+    /// Judges an answer.
+    pub(super) accepted: fn(&Response) -> Result<(), Failure>,
+    pub(super) in_flight: usize,
+    pub(super) is_answered: bool,
+    pub(super) warm: u64,
+    pub(super) until: u64,
     /// Bytes of this connection after the warm-up.
-    bytes_min: u64,
-    batch_bytes: u64,
-    records: u64,
+    pub(super) bytes_min: u64,
+    pub(super) batch_bytes: u64,
+    pub(super) records: u64,
 }
 
 /// Keeps the window full until the time is up and enough was sent, then waits for what is open.
-fn drive(mut wire: Wire, clock: Clock, frames: &[Encoded], plan: &Plan) -> Result<Tally, Failure> {
+pub(super) fn drive(
+    mut wire: Wire,
+    clock: Clock,
+    frames: &[Encoded],
+    plan: &Plan,
+) -> Result<Tally, Failure> {
     let mut tally = Tally::default();
     let mut open: VecDeque<u64> = VecDeque::with_capacity(plan.in_flight);
     let mut next = frames.iter().cycle();
@@ -85,8 +104,8 @@ fn drive(mut wire: Wire, clock: Clock, frames: &[Encoded], plan: &Plan) -> Resul
         if !plan.is_answered {
             open.drain(..).for_each(&mut count);
         }
-        while let Some(response) = wire.ready(ApiKey::Produce, PRODUCE)? {
-            accepted(&response)?;
+        while let Some(response) = wire.ready(plan.api.0, plan.api.1)? {
+            (plan.accepted)(&response)?;
             count(open.pop_front().ok_or("an answer without a request")?);
         }
     }

@@ -16,9 +16,8 @@ use crate::clock::{Clock, seconds};
 use crate::report::Row;
 use crate::spread::Spread;
 
-pub(super) fn run(load: &Load, bytes: i32, partition_bytes: i32) -> Result<Row, Failure> {
+pub(super) fn run(load: &Load, limits: Limits) -> Result<Row, Failure> {
     let clock = Clock::start();
-    let limits = Limits { bytes, partition_bytes, wait_ms: 500 };
     let (tally, used) = on_every_connection(load, clock, 0, |connection| {
         let mut reader = Reader::open(load, share(load, connection), limits)?;
         let mut tally = Tally::default();
@@ -53,6 +52,8 @@ pub(super) struct Limits {
     pub(super) bytes: i32,
     pub(super) partition_bytes: i32,
     pub(super) wait_ms: i32,
+    /// read_committed.
+    pub(super) committed: bool,
 }
 
 /// A consumer of some partitions without a group or a session.
@@ -85,6 +86,7 @@ impl Reader {
             max_wait_ms: self.limits.wait_ms,
             min_bytes: 1,
             max_bytes: self.limits.bytes,
+            isolation_level: i8::from(self.limits.committed),
             topics: vec![topic],
             ..Default::default()
         });

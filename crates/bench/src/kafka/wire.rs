@@ -1,12 +1,15 @@
 //! One connection with little work on it: gathered writes of ready bytes, answers out of one buffer.
 
-use std::io::{IoSlice, Read, Write};
+use std::io::{Error, ErrorKind, IoSlice, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use ottla_kafka_proto::{ApiKey, ApiVersion, Response, decode_response, take_frame};
+use ottla_kafka_proto::{
+    ApiKey, ApiVersion, Request, Response, decode_response, encode_request, take_frame,
+};
 
+use super::batch::header;
 use crate::Failure;
 
 #[derive(Debug)]
@@ -47,6 +50,34 @@ impl Wire {
         Ok(())
     }
 
+    /// How long one `fill` or `glance` waits.
+    pub(super) fn patience(&self, patience: Duration) -> Result<(), Failure> {
+        Ok(self.stream.set_read_timeout(Some(patience))?)
+    }
+
+    /// Sends a request.
+    pub(super) fn tell(
+        &mut self,
+        version: ApiVersion,
+        request: impl Into<Request>,
+    ) -> Result<(), Failure> {
+        let request = request.into();
+        let frame = encode_request(&header(request.api(), version), &request)?;
+        self.send(frame.pieces().iter().map(|piece| &**piece))
+    }
+
+    /// Sends a request and waits for its answer.
+    pub(super) fn ask(
+        &mut self,
+        version: ApiVersion,
+        request: impl Into<Request>,
+    ) -> Result<Response, Failure> {
+        let request = request.into();
+        let api = request.api();
+        self.tell(version, request)?;
+        self.answer(api, version)
+    }
+
     /// The next answer if it has come already.
     pub(super) fn ready(
         &mut self,
@@ -67,6 +98,17 @@ impl Wire {
         match read? {
             0 => Err("the broker closed the connection".into()),
             _ => Ok(()),
+        }
+    }
+
+    /// As `fill`; `false` if nothing came in time.
+    pub(super) fn glance(&mut self) -> Result<bool, Failure> {
+        match self.fill() {
+            Ok(()) => Ok(true),
+            Err(failure) => match failure.downcast_ref::<Error>().map(Error::kind) {
+                Some(ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(false),
+                _ => Err(failure),
+            },
         }
     }
 
