@@ -133,6 +133,9 @@ pub(crate) struct Load {
     /// Go on until this many bytes were produced after the warm-up, if the seconds are over before.
     #[arg(long, default_value_t = 0)]
     pub(crate) min_bytes: u64,
+    /// But no longer than this, in seconds.
+    #[arg(long, default_value_t = 3600.0)]
+    pub(crate) max_seconds: f64,
     #[command(flatten)]
     pub(crate) watched: Watched,
     /// One JSON object instead of a table.

@@ -38,6 +38,7 @@ pub(super) fn run(load: &Load, groups: u32, rate: u32) -> Result<Figures, Failur
             is_answered: true,
             warm,
             until: warm + nanos(load.seconds),
+            until_max: 0,
             bytes_min: 0,
             batch_bytes: 0,
             records: 1,

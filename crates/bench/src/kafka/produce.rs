@@ -25,6 +25,7 @@ pub(super) fn run(load: &Load) -> Result<Row, Failure> {
         is_answered: load.acks != 0,
         warm,
         until: warm + nanos(load.seconds),
+        until_max: warm + nanos(load.max_seconds),
         bytes_min: load.min_bytes / u64::from(load.connections),
         batch_bytes: u64::try_from(template.bytes_len())?,
         records: u64::try_from(template.records())?,
@@ -60,6 +61,8 @@ pub(super) struct Plan {
     pub(super) is_answered: bool,
     pub(super) warm: u64,
     pub(super) until: u64,
+    /// The end even if not enough was sent.
+    pub(super) until_max: u64,
     /// Bytes of this connection after the warm-up.
     pub(super) bytes_min: u64,
     pub(super) batch_bytes: u64,
@@ -78,7 +81,8 @@ pub(super) fn drive(
     let mut next = frames.iter().cycle();
     loop {
         let now = clock.now();
-        let goes_on = now < plan.until || tally.bytes < plan.bytes_min;
+        let lacks = tally.bytes < plan.bytes_min && now < plan.until_max;
+        let goes_on = now < plan.until || lacks;
         let room = if goes_on { plan.in_flight - open.len() } else { 0 };
         if room > 0 {
             let pieces = next.by_ref().take(room).flat_map(|frame| frame.pieces());
