@@ -13,7 +13,7 @@ use ottla_kafka_proto::{
 
 use super::batch::header;
 use super::produce::{Plan, drive};
-use super::wire::Wire;
+use super::wire::{Coordinated, Wire};
 use super::{Tally, on_every_connection};
 use crate::Failure;
 use crate::args::Load;
@@ -68,6 +68,7 @@ fn warm(load: &Load, groups: u32) -> Result<(), Failure> {
     let mut wire = Wire::connect(&load.broker)?;
     let clock = Clock::start();
     for group in 0..groups {
+        wire.find_coordinator(name(load, group), Coordinated::Group)?;
         let frame = frame(load, group)?;
         loop {
             wire.send(frame.pieces().iter().map(|piece| &**piece))?;
@@ -136,12 +137,16 @@ fn frame(load: &Load, group: u32) -> Result<Encoded, Failure> {
         ..Default::default()
     };
     let request = Request::from(OffsetCommitRequest {
-        group_id: Str::from(format!("{}-{group}", load.topic).as_str()),
+        group_id: name(load, group),
         generation_id_or_member_epoch: -1,
         topics: vec![topic],
         ..Default::default()
     });
     Ok(encode_request(&header(ApiKey::OffsetCommit, OFFSET_COMMIT), &request)?)
+}
+
+fn name(load: &Load, group: u32) -> Str {
+    Str::from(format!("{}-{group}", load.topic).as_str())
 }
 
 fn accepted(response: &Response) -> Result<(), Failure> {

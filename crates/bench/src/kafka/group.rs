@@ -8,15 +8,14 @@ use ottla_kafka_proto::messages::join_group::JoinGroupRequestProtocol;
 use ottla_kafka_proto::messages::offset_fetch::OffsetFetchRequestTopic;
 use ottla_kafka_proto::messages::sync_group::SyncGroupRequestAssignment;
 use ottla_kafka_proto::messages::{
-    FindCoordinatorRequest, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
-    OffsetFetchRequest, SyncGroupRequest,
+    JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, OffsetFetchRequest, SyncGroupRequest,
 };
 use ottla_kafka_proto::{ApiKey, ApiVersion, ErrorCode, Response, Str};
 
 use super::batch::Template;
 use super::produce;
 use super::read::{Limits, Reader, pieces};
-use super::wire::Wire;
+use super::wire::{Coordinated, Wire};
 use crate::Failure;
 use crate::args::Load;
 use crate::clock::{Clock, nanos};
@@ -40,7 +39,7 @@ pub(super) fn first_record(load: &Load, samples: u32) -> Result<Figures, Failure
 fn first(load: &Load, name: &str) -> Result<(), Failure> {
     let group = Str::from(format!("{}-{name}-{}", load.topic, std::process::id()).as_str());
     let mut member = Member::open(load, group.clone())?;
-    member.find_coordinator()?;
+    member.wire.find_coordinator(group.clone(), Coordinated::Group)?;
     member.join(0)?;
     let joined = member.joined()?.ok_or("no generation")?;
     member.sync(&joined)?;
@@ -67,7 +66,7 @@ pub(super) fn rebalance(load: &Load, members: u32) -> Result<Figures, Failure> {
     let mut all = (0..members).map(|_| Member::open(load, group.clone()));
     let mut all = all.by_ref().collect::<Result<Vec<_>, Failure>>()?;
     if let Some(member) = all.first_mut() {
-        member.find_coordinator()?;
+        member.wire.find_coordinator(group, Coordinated::Group)?;
     }
     let began = clock.now();
     let mut round = form(&mut all, clock)?;
@@ -158,21 +157,6 @@ impl Member {
         let topic = Str::from(load.topic.as_str());
         let id = Str::default();
         Ok(Self { wire, topic, group, id, round: 0, is_joining: false, joined: None })
-    }
-
-    /// Asks until there is one: the first group of a broker has to wait for it.
-    fn find_coordinator(&mut self) -> Result<(), Failure> {
-        for _ in 0..LOOKS_MAX {
-            let request = FindCoordinatorRequest { key: self.group.clone(), ..Default::default() };
-            let Response::FindCoordinator(found) = self.wire.ask(FIND_COORDINATOR, request)? else {
-                return Err("no answer to FindCoordinator".into());
-            };
-            if found.error_code.is_ok() {
-                return Ok(());
-            }
-            park_timeout(LOOK_EVERY);
-        }
-        Err("no coordinator".into())
     }
 
     /// Asks to join; each round subscribes with other metadata, which makes it a rebalance.
@@ -296,7 +280,6 @@ fn assignment(topic: &Str) -> Bytes {
     bytes.into()
 }
 
-const FIND_COORDINATOR: ApiVersion = ApiVersion(3);
 const JOIN: ApiVersion = ApiVersion(5);
 const SYNC: ApiVersion = ApiVersion(3);
 const LEAVE: ApiVersion = ApiVersion(2);
@@ -305,4 +288,3 @@ const FORMING_SECONDS: f64 = 60.0;
 const GLANCE: Duration = Duration::from_millis(1);
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-const LOOKS_MAX: u32 = 3_000;

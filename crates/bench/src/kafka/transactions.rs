@@ -8,7 +8,7 @@ use ottla_kafka_proto::messages::{EndTxnRequest, InitProducerIdRequest, ProduceR
 use ottla_kafka_proto::{ApiKey, ApiVersion, ErrorCode, Response, Str};
 
 use super::batch::{PRODUCE_IN_TRANSACTION, Template, Transactional};
-use super::wire::Wire;
+use super::wire::{Coordinated, Wire};
 use super::{Tally, on_every_connection};
 use crate::Failure;
 use crate::args::Load;
@@ -75,6 +75,7 @@ impl Producer {
         let mut wire = Wire::connect(&load.broker)?;
         let name = Str::from(format!("{}-{connection}", load.topic).as_str());
         let frame = template.transactional(load, &name)?;
+        wire.find_coordinator(name.clone(), Coordinated::Transactions)?;
         for _ in 0..TRIES_MAX {
             let request = InitProducerIdRequest {
                 transactional_id: Some(name.clone()),

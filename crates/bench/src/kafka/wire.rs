@@ -2,15 +2,24 @@
 
 use std::io::{Error, ErrorKind, IoSlice, Read, Write};
 use std::net::TcpStream;
+use std::thread::park_timeout;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use ottla_kafka_proto::messages::FindCoordinatorRequest;
 use ottla_kafka_proto::{
-    ApiKey, ApiVersion, Request, Response, decode_response, encode_request, take_frame,
+    ApiKey, ApiVersion, Request, Response, Str, decode_response, encode_request, take_frame,
 };
 
 use super::batch::header;
 use crate::Failure;
+
+/// What has a coordinator.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Coordinated {
+    Group,
+    Transactions,
+}
 
 #[derive(Debug)]
 pub(super) struct Wire {
@@ -78,6 +87,24 @@ impl Wire {
         self.answer(api, version)
     }
 
+    /// Asks for the coordinator of a group or of a transactional id until there is one: the first
+    /// question makes the topic behind it.
+    pub(super) fn find_coordinator(&mut self, key: Str, of: Coordinated) -> Result<(), Failure> {
+        for _ in 0..LOOKS_MAX {
+            let key_type = match of {
+                Coordinated::Group => 0,
+                Coordinated::Transactions => 1,
+            };
+            let request =
+                FindCoordinatorRequest { key: key.clone(), key_type, ..Default::default() };
+            match self.ask(FIND_COORDINATOR, request)? {
+                Response::FindCoordinator(found) if found.error_code.is_ok() => return Ok(()),
+                _ => park_timeout(LOOK_EVERY),
+            }
+        }
+        Err("no coordinator".into())
+    }
+
     /// The next answer if it has come already.
     pub(super) fn ready(
         &mut self,
@@ -124,6 +151,9 @@ impl Wire {
 }
 
 const PATIENCE: Duration = Duration::from_secs(60);
+const FIND_COORDINATOR: ApiVersion = ApiVersion(3);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+const LOOKS_MAX: u32 = 3_000;
 const READ_BYTES: usize = 128 << 10;
 const SLICES_MAX: usize = 512;
 const ANSWER_BYTES_MAX: usize = 1 << 30;
