@@ -96,6 +96,13 @@ def bridge(*tests):
     return _pytest(Ottla(), "bridge", cache.python(TESTS / "acceptance/requirements.txt"), tests)
 
 
+def tools():
+    """Kafka's command line tools say the same of Ottla as of Apache Kafka; see tests/tools."""
+    java("")  # says what is missing before anything is started
+    python = cache.python(TESTS / "acceptance/requirements.txt")
+    return _run([python, "-m", "pytest", "-q", "-rfEs", "-p", "no:cacheprovider", "--durations=5", "tools"])
+
+
 def auditors():
     """The ledger's audits and the checker of histories find every planted anomaly."""
     python = cache.python(TESTS / "ledger/requirements.txt")
@@ -144,6 +151,7 @@ SUITES = {
     "rollback-ottla": lambda: rollback("ottla"),
     **{f"{folder.split('_')[0]}-{system}": functools.partial(java_programs, system, folder)
        for folder in ("share_groups", "streams", "connect", "migration") for system in ("ottla", "kafka")},
+    "tools": tools,
     "commands-ottla": lambda: commands(Ottla()),
     "commands-kafka": lambda: commands(Kafka()),
     "history-ottla": lambda: history("--faults", os.environ.get("HISTORY_FAULTS", "8")),

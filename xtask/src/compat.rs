@@ -52,9 +52,11 @@ fn names(arguments: &[String]) -> Option<Vec<String>> {
 
 fn needs_ottla(names: &[String]) -> bool {
     names.is_empty()
-        || names
-            .iter()
-            .any(|name| name.contains("ottla") || name == "tour" || name.starts_with("commands"))
+        || names.iter().any(|name| {
+            name.contains("ottla")
+                || ["tour", "tools"].contains(&name.as_str())
+                || name.starts_with("commands")
+        })
 }
 
 /// Builds the release binary, unless `OTTLA` names one that was built before.

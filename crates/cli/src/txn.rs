@@ -99,7 +99,10 @@ fn describe(arguments: &ArgMatches) -> Result<(), Failure> {
         found.producer_id,
         found.producer_epoch,
         found.timeout_ms,
-        found.started_ms.map_or_else(String::new, |ms| format!(", open since {}", time::show(ms))),
+        found
+            .started_ms
+            .filter(|_| found.state == ONGOING)
+            .map_or_else(String::new, |ms| { format!(", open since {}", time::show(ms)) }),
     )
     .map_err(output)?;
     if found.partitions.is_empty() {

@@ -52,6 +52,13 @@ pub enum CatalogFact {
         /// By name.
         overrides: Overrides,
     },
+    /// All settings of a subscription to client metrics (KIP-714) from here on; none: it is gone.
+    ClientMetricsConfigured {
+        /// Which.
+        name: String,
+        /// By name.
+        overrides: Overrides,
+    },
 }
 
 /// A topic in a fact or a snapshot.
@@ -78,6 +85,8 @@ pub struct CatalogImage {
     pub broker: Overrides,
     /// See [`CatalogFact::GroupConfigured`].
     pub groups: BTreeMap<String, Overrides>,
+    /// See [`CatalogFact::ClientMetricsConfigured`].
+    pub client_metrics: BTreeMap<String, Overrides>,
 }
 
 /// What exists.
@@ -90,6 +99,7 @@ pub struct Catalog {
     streams: HashMap<StreamId, Arc<Partition>>,
     broker: Overrides,
     groups: BTreeMap<String, Overrides>,
+    client_metrics: BTreeMap<String, Overrides>,
     changed: Lsn,
 }
 
@@ -101,6 +111,7 @@ impl Catalog {
             cluster: image.cluster,
             broker: image.broker,
             groups: image.groups,
+            client_metrics: image.client_metrics,
             changed,
             ..Self::default()
         };
@@ -124,6 +135,7 @@ impl Catalog {
             topics: topics.collect(),
             broker: self.broker.clone(),
             groups: self.groups.clone(),
+            client_metrics: self.client_metrics.clone(),
         }
     }
 
@@ -154,6 +166,12 @@ impl Catalog {
             }
             CatalogFact::GroupConfigured { group, overrides } => {
                 self.groups.insert(group, overrides);
+            }
+            CatalogFact::ClientMetricsConfigured { name, overrides } if overrides.is_empty() => {
+                self.client_metrics.remove(&name);
+            }
+            CatalogFact::ClientMetricsConfigured { name, overrides } => {
+                self.client_metrics.insert(name, overrides);
             }
         }
     }
@@ -209,6 +227,17 @@ impl Catalog {
     #[must_use]
     pub fn group_settings(&self, group: &str) -> Option<&Overrides> {
         self.groups.get(group)
+    }
+
+    /// The groups of which something was set explicitly, by name.
+    pub fn configured_groups(&self) -> impl Iterator<Item = &str> {
+        self.groups.keys().map(String::as_str)
+    }
+
+    /// Every subscription to client metrics, by name.
+    #[must_use]
+    pub const fn client_metrics(&self) -> &BTreeMap<String, Overrides> {
+        &self.client_metrics
     }
 
     fn add(&mut self, image: TopicImage) {

@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use ottla_engine::group::GroupSettings;
+use ottla_engine::txn::coordinator::Settings as TransactionSettings;
 use ottla_engine::{Durability, PlantedBug};
 
 /// One setting that exists.
@@ -42,8 +44,14 @@ pub struct Config {
     pub auto_create_topics: bool,
     /// Partitions of a topic whose creator does not say.
     pub partitions: i32,
-    /// Milliseconds a classic group waits for more members before its first assignment.
-    pub group_initial_rebalance_delay_ms: u64,
+    /// Timeouts of groups.
+    pub groups: GroupSettings,
+    /// Timeouts of transactions.
+    pub transactions: TransactionSettings,
+    /// Minutes after which the offsets of a group without members are forgotten.
+    pub offsets_retention_minutes: u64,
+    /// Milliseconds after which an idle producer's window is forgotten.
+    pub producer_id_expiration_ms: u64,
     /// Whether `basic.nack` with requeue counts toward a delivery limit (RabbitMQ 4.2) or not (4.3).
     pub nack_counts: bool,
     /// The version that RabbitMQ clients are told.
@@ -130,7 +138,10 @@ impl Default for Config {
             replication_factor: ReplicationFactor::Clamp,
             auto_create_topics: true,
             partitions: 1,
-            group_initial_rebalance_delay_ms: 0,
+            groups: GroupSettings::default(),
+            transactions: TransactionSettings::default(),
+            offsets_retention_minutes: 7 * 24 * 60,
+            producer_id_expiration_ms: 24 * 60 * 60 * 1000,
             nack_counts: true,
             amqp_version: "4.2.0".to_owned(),
             planted_bug: PlantedBug::None,
@@ -178,6 +189,9 @@ impl Config {
     /// Takes one setting.
     pub fn set(&mut self, source_name: &str, key: &str, value: &str) -> Result<(), ConfigError> {
         let value = value.trim();
+        if let Some(outcome) = self.set_timeout(key, value) {
+            return outcome.map_err(|why| ConfigError::refused(source_name, key, value, why));
+        }
         let outcome = match key {
             "data" => store(&mut self.data, Ok(PathBuf::from(value))),
             "kafka" => store(&mut self.kafka, value.parse()),
@@ -198,8 +212,11 @@ impl Config {
             ),
             "auto-create-topics" => store(&mut self.auto_create_topics, boolean(value)),
             "partitions" => store(&mut self.partitions, number(value, 1, 10_000)),
-            "group-initial-rebalance-delay-ms" => {
-                store(&mut self.group_initial_rebalance_delay_ms, number(value, 0, 300_000))
+            "offsets-retention-minutes" => {
+                store(&mut self.offsets_retention_minutes, number(value, 1, MINUTES_MAX))
+            }
+            "producer-id-expiration-ms" => {
+                store(&mut self.producer_id_expiration_ms, number(value, 1, MS_MAX))
             }
             "nack-counts" => store(&mut self.nack_counts, boolean(value)),
             "amqp-version" => store(&mut self.amqp_version, Ok(value.to_owned())),
@@ -213,12 +230,43 @@ impl Config {
                 });
             }
         };
-        outcome.map_err(|why| ConfigError::Value {
+        outcome.map_err(|why| ConfigError::refused(source_name, key, value, why))
+    }
+
+    /// Takes one of the timeouts of groups and transactions; `None` if it is no such key.
+    fn set_timeout(&mut self, key: &str, value: &str) -> Option<Result<(), String>> {
+        let (classic, consumer) = (&mut self.groups.classic, &mut self.groups.consumer);
+        let (field, low, high) = match key {
+            "group-initial-rebalance-delay-ms" => (&mut classic.initial_delay_ms, 0, 300_000),
+            "group-min-session-timeout-ms" => (&mut classic.session_timeout_min_ms, 1, u32::MAX),
+            "group-max-session-timeout-ms" => (&mut classic.session_timeout_max_ms, 1, u32::MAX),
+            "group-consumer-session-timeout-ms" => {
+                (&mut consumer.session_timeout_ms, 1000, 3_600_000)
+            }
+            "group-consumer-heartbeat-interval-ms" => {
+                (&mut consumer.heartbeat_interval_ms, 100, 3_600_000)
+            }
+            "transaction-max-timeout-ms" => {
+                (&mut self.transactions.timeout_max_ms, 1, i32::MAX.unsigned_abs())
+            }
+            "transactional-id-expiration-ms" => {
+                let field = &mut self.transactions.expiration_ms;
+                return Some(store(field, number(value, 1, MS_MAX)));
+            }
+            _ => return None,
+        };
+        Some(store(field, number(value, low, high)))
+    }
+}
+
+impl ConfigError {
+    fn refused(source_name: &str, key: &str, value: &str, why: String) -> Self {
+        Self::Value {
             source_name: source_name.to_owned(),
             key: key.to_owned(),
             value: value.to_owned(),
             why,
-        })
+        }
     }
 }
 
@@ -230,6 +278,11 @@ const PLANTED_BUGS: [(&str, PlantedBug); 4] = [
     ("duplicate-window-lost", PlantedBug::DuplicateWindowLost),
     ("group-forgotten", PlantedBug::GroupForgotten),
 ];
+
+/// Some 292 million years.
+const MS_MAX: u64 = i64::MAX.unsigned_abs();
+/// Kafka's: what an int holds.
+const MINUTES_MAX: u64 = i32::MAX.unsigned_abs() as u64;
 
 fn store<T>(field: &mut T, value: Result<T, String>) -> Result<(), String> {
     *field = value?;
@@ -331,6 +384,14 @@ pub const SETTINGS: &[Setting] = &[
     setting("auto-create-topics", "whether a topic that is asked for begins to exist"),
     setting("partitions", "partitions of a topic whose creator does not say"),
     setting("group-initial-rebalance-delay-ms", "wait for more members of a new group"),
+    setting("group-min-session-timeout-ms", "shortest session that a group member may ask for"),
+    setting("group-max-session-timeout-ms", "longest session that a group member may ask for"),
+    setting("group-consumer-session-timeout-ms", "silence that ends a KIP-848 member"),
+    setting("group-consumer-heartbeat-interval-ms", "how often KIP-848 members speak"),
+    setting("offsets-retention-minutes", "how long a group without members keeps its offsets"),
+    setting("transaction-max-timeout-ms", "longest timeout that a transaction may ask for"),
+    setting("transactional-id-expiration-ms", "how long an unused transactional id is known"),
+    setting("producer-id-expiration-ms", "how long an idle producer's window is known"),
     setting("nack-counts", "whether basic.nack with requeue counts toward a delivery limit"),
     setting("amqp-version", "version that RabbitMQ clients are told"),
 ];

@@ -22,6 +22,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 pub use self::error::ServeError;
+pub use self::kafka::telemetry::{ClientMetrics, Sample, Software};
 
 use self::config::Config;
 use self::release::Release;
@@ -35,6 +36,7 @@ pub struct Server {
     roles: Roles,
     shutdown: Shutdown,
     tasks: Vec<JoinHandle<()>>,
+    kafka: Arc<kafka::Context>,
 }
 
 /// Where a server serves.
@@ -84,17 +86,25 @@ impl Server {
         for listener in kafka {
             tasks.push(tokio::spawn(kafka::listen(listener, Arc::clone(&door), shutdown.clone())));
         }
+        let kafka = door;
         if let Some(path) = &config.ready_file {
             write_ready_file(path, &startup)?;
         }
         tracing::info!("Server startup complete");
-        Ok(Self { startup, roles, shutdown, tasks })
+        Ok(Self { startup, roles, shutdown, tasks, kafka })
     }
 
     /// Where it serves.
     #[must_use]
     pub const fn startup(&self) -> &Startup {
         &self.startup
+    }
+
+    /// The Kafka clients that were asked for metrics (KIP-714) and what each told last, those heard of
+    /// last first.
+    #[must_use]
+    pub fn client_metrics(&self) -> Vec<ClientMetrics> {
+        self.kafka.client_metrics()
     }
 
     /// Serves until `stop` resolves, then stops in order; or until the log fails.
@@ -113,6 +123,7 @@ impl Server {
             task.abort();
             drop(task.await); // what it held of the engine is free when it has ended
         }
+        drop(self.kafka);
         let roles = self.roles;
         let stopped = tokio::task::spawn_blocking(move || roles.stop()).await;
         if stopped.is_err() {
@@ -141,6 +152,10 @@ fn open_engine(config: &Config, release: &Arc<Release>) -> Result<Arc<Engine>, S
     options.auto_create_topics = config.auto_create_topics;
     options.queues.nack_counts = config.nack_counts;
     options.planted = config.planted_bug;
+    options.groups = config.groups;
+    options.transactions = config.transactions;
+    options.offsets_retention_ms = config.offsets_retention_minutes.saturating_mul(60_000);
+    options.producer_expiration_ms = config.producer_id_expiration_ms;
     let observer = Published { release: Arc::clone(release) };
     let engine =
         Engine::open(Arc::new(disk), Arc::new(SystemClock::new()), options, Box::new(observer))

@@ -33,7 +33,7 @@ use crate::clock::{Monotonic, Now};
 use crate::fact::{Fact, encode};
 use crate::group::classic::{
     Answer, ClassicGroup, ClassicRecord, Command, HeartbeatError, Join, JoinError, LeaveError,
-    Settings, Sync, SyncError,
+    Sync, SyncError,
 };
 use crate::group::{
     Effect, Group as Machine, GroupEffect, GroupId, GroupRecord, GroupSettings, RememberedGroup,
@@ -53,6 +53,7 @@ pub(super) struct Groups {
     /// The place of the newest deletion of a group: whoever is told that there is none waits for it.
     removed: AtomicU64,
     sweep: Mutex<Sweep>,
+    settings: GroupSettings,
 }
 
 /// A group and its lock. Several are locked in ascending order of their names.
@@ -150,7 +151,7 @@ impl Engine {
 
     /// Nobody has such a group: the words of an empty one.
     fn answer_absent(&self, command: Command, reply: Option<Reply>, now: Now) {
-        let effects = ClassicGroup::new(Settings::default()).apply(command, now);
+        let effects = ClassicGroup::new(self.groups.settings.classic).apply(command, now);
         let answers = effects.into_iter().filter_map(|effect| match effect {
             Effect::Reply { answer, .. } => Some(answer),
             Effect::Persist(_) => None,
@@ -275,6 +276,7 @@ impl Groups {
     /// The groups after a start: generations and offsets go on, sessions begin anew.
     pub(super) fn restore(
         images: impl Iterator<Item = (GroupId, RememberedGroup, Lsn)>,
+        settings: GroupSettings,
         now: Now,
     ) -> Self {
         let groups = Self {
@@ -283,11 +285,13 @@ impl Groups {
             tickets: AtomicU64::new(1),
             removed: AtomicU64::new(0),
             sweep: Mutex::default(),
+            settings,
         };
         for (id, image, changed) in images {
             let footprint = encode(&image).len();
-            let machine = Machine::restore(id.clone(), GroupSettings::default(), image, now);
-            let mut group = Group { machine, changed, footprint, ..Group::new(id.clone()) };
+            let machine = Machine::restore(id.clone(), settings, image, now);
+            let mut group =
+                Group { machine, changed, footprint, ..Group::new(id.clone(), settings) };
             groups.schedule(&mut group);
             let cell = Arc::new(GroupCell::new(group));
             groups.table.write().unwrap_or_else(PoisonError::into_inner).insert(id, cell);
@@ -311,7 +315,7 @@ impl Groups {
         }
         let cell = table
             .entry(id.clone())
-            .or_insert_with(|| Arc::new(GroupCell::new(Group::new(id.clone()))));
+            .or_insert_with(|| Arc::new(GroupCell::new(Group::new(id.clone(), self.settings))));
         Ok(Arc::clone(cell))
     }
 
@@ -372,9 +376,9 @@ impl GroupCell {
 }
 
 impl Group {
-    fn new(id: GroupId) -> Self {
+    fn new(id: GroupId, settings: GroupSettings) -> Self {
         Self {
-            machine: Machine::new(id.clone(), GroupSettings::default()),
+            machine: Machine::new(id.clone(), settings),
             id,
             changed: Lsn::ZERO,
             gone: false,

@@ -22,11 +22,12 @@ use crate::catalog::{Catalog, CatalogFact};
 use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::fact::{Fact, ObjectKey, TransactionEnded, decode, encode};
-use crate::group::offsets::OffsetsRecord;
+use crate::group::offsets::{self, OffsetsRecord};
 use crate::group::share::ShareRecord;
-use crate::group::{GroupId, GroupRecord, RememberedGroup, assignor};
+use crate::group::{GroupId, GroupRecord, GroupSettings, RememberedGroup, assignor};
 use crate::topic::{PartitionImage, PartitionState, TopicId};
-use crate::txn::coordinator::{RememberedTransactions, TxnRecord};
+use crate::txn::coordinator::{RememberedTransactions, Settings as TransactionSettings, TxnRecord};
+use crate::txn::producers;
 
 /// How an engine behaves.
 #[derive(Clone, Debug)]
@@ -39,6 +40,16 @@ pub struct Options {
     pub auto_create_topics: bool,
     /// What holds on every AMQP queue.
     pub queues: NodeRules,
+    /// Timeouts and bounds of groups, unless their own settings say otherwise.
+    pub groups: GroupSettings,
+    /// Timeouts and bounds of transactions.
+    pub transactions: TransactionSettings,
+    /// Milliseconds after which the offsets of a group without members are forgotten
+    /// (`offsets.retention.minutes`).
+    pub offsets_retention_ms: u64,
+    /// Milliseconds after which an idle producer's window is forgotten
+    /// (`producer.id.expiration.ms`).
+    pub producer_expiration_ms: u64,
     /// Seeds identifiers; differs at each start.
     pub seed: u64,
     /// For the tests of those who check histories.
@@ -71,6 +82,10 @@ impl Options {
             partitions: 1,
             auto_create_topics: true,
             queues: NodeRules::default(),
+            groups: GroupSettings::default(),
+            transactions: TransactionSettings::default(),
+            offsets_retention_ms: offsets::RETENTION_MS,
+            producer_expiration_ms: producers::EXPIRATION_MS,
             seed,
             planted: PlantedBug::None,
         }
@@ -92,9 +107,9 @@ impl Engine {
         recovery.adopt_partitions();
         let now = clock.now();
         let groups = recovery.groups.drain().map(|(id, (image, changed))| (id, image, changed));
-        let groups = Groups::restore(groups, now);
+        let groups = Groups::restore(groups, options.groups, now);
         let (transactions, changed) = recovery.transactions;
-        let txns = Txns::restore(transactions, changed, now);
+        let txns = Txns::restore(options.transactions, transactions, changed, now);
         let store = Arc::new(store);
         let catalog = Arc::new(RwLock::new(recovery.catalog));
         let broker = recovery.broker.start(

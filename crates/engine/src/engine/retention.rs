@@ -1,4 +1,5 @@
-//! Retention: records that are too old or too many go, a few partitions at each tick
+//! Retention: records that are too old or too many go, and producers that were idle for long are
+//! forgotten, a few partitions at each tick
 //! (research/kafka.md 2.8, store.md rules 13 and 20).
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -87,21 +88,27 @@ impl Engine {
         let turn = round.left.split_off(at);
         drop(round);
         for (topic, partition) in turn {
+            if by_age {
+                let mut state = partition.lock();
+                state.producers.expire(now.wall, self.options.producer_expiration_ms);
+            }
+            if !topic.config().delete {
+                continue;
+            }
             if self.retain_partition(&topic, &partition, now.wall, by_age).is_some() {
                 tracing::debug!(topic = %topic.name(), partition = partition.id().0, "trimmed");
             }
         }
     }
 
-    /// All partitions from which something may be deleted.
+    /// All partitions: any may have producers to forget, most have records to delete.
     fn retained(&self) -> Vec<(Arc<Topic>, Arc<Partition>)> {
         let catalog = self.catalog();
-        let deleting = catalog.topics().filter(|topic| topic.config().delete);
         let of = |topic: &Arc<Topic>| {
             let partitions = topic.partitions();
             partitions.iter().map(|one| (Arc::clone(topic), Arc::clone(one))).collect::<Vec<_>>()
         };
-        deleting.flat_map(of).collect()
+        catalog.topics().flat_map(of).collect()
     }
 
     fn newest_record(&self) -> Option<Wall> {

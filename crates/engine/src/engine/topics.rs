@@ -249,6 +249,24 @@ impl Engine {
         self.append_catalog(&mut catalog, Purpose::Grow, Vec::new(), fact)
     }
 
+    /// Changes settings of a subscription to client metrics, which the caller has checked; without
+    /// any it is gone. At most [`CLIENT_METRICS_MAX`] exist.
+    pub fn configure_client_metrics(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut Overrides),
+    ) -> Result<Lsn, Refused> {
+        let mut catalog = self.catalog_mut();
+        let known = catalog.client_metrics();
+        let mut overrides = known.get(name).cloned().unwrap_or_default();
+        if !known.contains_key(name) && known.len() >= CLIENT_METRICS_MAX {
+            return Err(Refused::TooLarge);
+        }
+        change(&mut overrides);
+        let fact = CatalogFact::ClientMetricsConfigured { name: name.to_owned(), overrides };
+        self.append_catalog(&mut catalog, Purpose::Grow, Vec::new(), fact)
+    }
+
     /// Deletes the records below `before` (`None`: all that are durable). Returns the new first
     /// offset; the reply waits for the returned place.
     pub fn delete_records(
@@ -317,3 +335,6 @@ fn count_refused(name: &str, current: i32, total: i32) -> String {
 
 /// Partitions of one topic.
 const PARTITIONS_MAX: i32 = 100_000;
+
+/// Subscriptions to client metrics that may exist.
+const CLIENT_METRICS_MAX: usize = 1000;

@@ -375,8 +375,13 @@ impl Engine {
 
 impl Txns {
     /// The coordinator after a start: every open transaction has its whole timeout again.
-    pub(super) fn restore(remembered: RememberedTransactions, changed: Lsn, now: Now) -> Self {
-        let machine = Transactions::restore(Settings::default(), remembered, now);
+    pub(super) fn restore(
+        settings: Settings,
+        remembered: RememberedTransactions,
+        changed: Lsn,
+        now: Now,
+    ) -> Self {
+        let machine = Transactions::restore(settings, remembered, now);
         let expires = now.monotonic.after(EXPIRY_ROUND_MS);
         Self { inner: Mutex::new(Inner { machine, changed, expires }) }
     }

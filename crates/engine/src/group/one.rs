@@ -239,6 +239,14 @@ impl Group {
         Ok(effects)
     }
 
+    /// Other settings for KIP-848 members from here on.
+    pub fn configure_consumer(&mut self, settings: ConsumerSettings) {
+        self.settings.consumer = settings;
+        if let Kind::Consumer(group) = &mut self.kind {
+            group.configure(settings);
+        }
+    }
+
     /// A KIP-848 member's heartbeat. A classic group follows KIP-848 by a join: an empty one from its
     /// beginning, one of consumers with its members, who are told to join again.
     pub fn consumer(

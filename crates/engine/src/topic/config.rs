@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use ottla_store::codec::Codec;
 use serde::{Deserialize, Serialize};
 
 /// What was set explicitly, by name.
@@ -21,6 +22,8 @@ pub struct Definition {
     pub default: &'static str,
     /// One sentence for `DescribeConfigs`.
     pub documentation: &'static str,
+    /// What the broker's setting is called that gives the default; `None` if none does.
+    pub broker_name: Option<&'static str>,
 }
 
 /// How a value is read, with its bounds.
@@ -106,6 +109,20 @@ pub enum Compression {
     Lz4,
     /// zstd.
     Zstd,
+}
+
+impl Compression {
+    /// The codec of the batches.
+    #[must_use]
+    pub const fn codec(self) -> Codec {
+        match self {
+            Self::Uncompressed => Codec::None,
+            Self::Gzip => Codec::Gzip,
+            Self::Snappy => Codec::Snappy,
+            Self::Lz4 => Codec::Lz4,
+            Self::Zstd => Codec::Zstd,
+        }
+    }
 }
 
 impl TopicConfig {
@@ -221,7 +238,14 @@ const fn setting(
     default: &'static str,
     documentation: &'static str,
 ) -> Definition {
-    Definition { name, kind, default, documentation }
+    Definition { name, kind, default, documentation, broker_name: None }
+}
+
+impl Definition {
+    /// The same with the broker's name for it.
+    const fn on_broker(self, name: &'static str) -> Self {
+        Self { broker_name: Some(name), ..self }
+    }
 }
 
 const MS: Kind = Kind::Long(0, i64::MAX);
@@ -235,34 +259,42 @@ pub const DEFINITIONS: &[Definition] = &[
         Kind::List(&["compact", "delete"]),
         "delete",
         "Whether old records are deleted, compacted by key, or both.",
-    ),
-    setting("compression.gzip.level", Kind::Int(-1, 9), "-1", "Level for the codec gzip."),
-    setting("compression.lz4.level", Kind::Int(1, 17), "9", "Level for the codec lz4."),
+    )
+    .on_broker("log.cleanup.policy"),
+    setting("compression.gzip.level", Kind::Int(-1, 9), "-1", "Level for the codec gzip.")
+        .on_broker("compression.gzip.level"),
+    setting("compression.lz4.level", Kind::Int(1, 17), "9", "Level for the codec lz4.")
+        .on_broker("compression.lz4.level"),
     setting(
         "compression.type",
         Kind::Word(CODECS),
         "producer",
         "Codec that batches are stored with; `producer` keeps them as they came.",
-    ),
-    setting("compression.zstd.level", Kind::Int(-131_072, 22), "3", "Level for the codec zstd."),
+    )
+    .on_broker("compression.type"),
+    setting("compression.zstd.level", Kind::Int(-131_072, 22), "3", "Level for the codec zstd.")
+        .on_broker("compression.zstd.level"),
     setting(
         "delete.retention.ms",
         MS,
         "86400000",
         "How long a tombstone stays readable after compaction.",
-    ),
+    )
+    .on_broker("log.cleaner.delete.retention.ms"),
     setting(
         "file.delete.delay.ms",
         MS,
         "60000",
         "Kept for compatibility: a file goes once no snapshot needs it.",
-    ),
+    )
+    .on_broker("log.segment.delete.delay.ms"),
     setting(
         "flush.messages",
         Kind::Long(1, i64::MAX),
         "9223372036854775807",
         "Kept for compatibility: every acknowledged record is synced.",
-    ),
+    )
+    .on_broker("log.flush.interval.messages"),
     setting(
         "flush.ms",
         MS,
@@ -280,7 +312,8 @@ pub const DEFINITIONS: &[Definition] = &[
         Kind::Int(0, i32::MAX),
         "4096",
         "Kept for compatibility: the index has its own spacing.",
-    ),
+    )
+    .on_broker("log.index.interval.bytes"),
     setting(
         "leader.replication.throttled.replicas",
         Kind::List(&[]),
@@ -288,49 +321,84 @@ pub const DEFINITIONS: &[Definition] = &[
         "Kept for compatibility: there is one replica.",
     ),
     setting(
+        "local.retention.bytes",
+        Kind::Long(-2, i64::MAX),
+        "-2",
+        "Kept for compatibility: nothing is tiered.",
+    )
+    .on_broker("log.local.retention.bytes"),
+    setting(
+        "local.retention.ms",
+        Kind::Long(-2, i64::MAX),
+        "-2",
+        "Kept for compatibility: nothing is tiered.",
+    )
+    .on_broker("log.local.retention.ms"),
+    setting(
         "max.compaction.lag.ms",
         Kind::Long(1, i64::MAX),
         "9223372036854775807",
         "How long a record stays uncompacted at most.",
-    ),
+    )
+    .on_broker("log.cleaner.max.compaction.lag.ms"),
     setting(
         "max.message.bytes",
         Kind::Int(0, 33_554_432),
         "1048588",
         "Largest batch, after compression, that is accepted.",
-    ),
+    )
+    .on_broker("message.max.bytes"),
     setting(
         "message.timestamp.after.max.ms",
         MS,
         "3600000",
         "How far a record's time may lie after the broker's.",
-    ),
+    )
+    .on_broker("log.message.timestamp.after.max.ms"),
     setting(
         "message.timestamp.before.max.ms",
         MS,
         "9223372036854775807",
         "How far a record's time may lie before the broker's.",
-    ),
+    )
+    .on_broker("log.message.timestamp.before.max.ms"),
     setting(
         "message.timestamp.type",
         Kind::Word(&["CreateTime", "LogAppendTime"]),
         "CreateTime",
         "Whether a record carries the producer's time or the broker's.",
-    ),
+    )
+    .on_broker("log.message.timestamp.type"),
     setting(
         "min.cleanable.dirty.ratio",
         Kind::Double(0.0, 1.0),
         "0.5",
         "Share of uncompacted bytes from which compaction starts.",
-    ),
-    setting("min.compaction.lag.ms", MS, "0", "How long a record stays uncompacted at least."),
+    )
+    .on_broker("log.cleaner.min.cleanable.ratio"),
+    setting("min.compaction.lag.ms", MS, "0", "How long a record stays uncompacted at least.")
+        .on_broker("log.cleaner.min.compaction.lag.ms"),
     setting(
         "min.insync.replicas",
         Kind::Int(1, i32::MAX),
         "1",
         "Kept for compatibility: there is one replica, and it is in sync.",
+    )
+    .on_broker("min.insync.replicas"),
+    setting("preallocate", Kind::Boolean, "false", "Kept for compatibility.")
+        .on_broker("log.preallocate"),
+    setting(
+        "remote.log.copy.disable",
+        Kind::Boolean,
+        "false",
+        "Kept for compatibility: nothing is tiered.",
     ),
-    setting("preallocate", Kind::Boolean, "false", "Kept for compatibility."),
+    setting(
+        "remote.log.delete.on.disable",
+        Kind::Boolean,
+        "false",
+        "Kept for compatibility: nothing is tiered.",
+    ),
     setting(
         "remote.storage.enable",
         Kind::Boolean,
@@ -342,7 +410,8 @@ pub const DEFINITIONS: &[Definition] = &[
         Kind::Long(-1, i64::MAX),
         "-1",
         "Bytes of a partition beyond which the oldest records are deleted; -1 is no bound.",
-    ),
+    )
+    .on_broker("log.retention.bytes"),
     setting(
         "retention.ms",
         MS_OR_NONE,
@@ -354,13 +423,15 @@ pub const DEFINITIONS: &[Definition] = &[
         Kind::Int(1_048_576, i32::MAX),
         "1073741824",
         "Bytes of one segment file.",
-    ),
+    )
+    .on_broker("log.segment.bytes"),
     setting(
         "segment.index.bytes",
         Kind::Int(4, i32::MAX),
         "10485760",
         "Kept for compatibility: an index grows as it needs.",
-    ),
+    )
+    .on_broker("log.index.size.max.bytes"),
     setting("segment.jitter.ms", MS, "0", "Kept for compatibility."),
     setting(
         "segment.ms",
@@ -373,7 +444,8 @@ pub const DEFINITIONS: &[Definition] = &[
         Kind::Boolean,
         "false",
         "Kept for compatibility: there is one replica.",
-    ),
+    )
+    .on_broker("unclean.leader.election.enable"),
 ];
 
 #[cfg(test)]

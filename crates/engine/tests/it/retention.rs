@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use ottla_engine::topic::Isolation;
+use ottla_engine::topic::{Isolation, ProduceError};
+use ottla_engine::txn::producers::ProducerError;
 use ottla_engine::{NewTopic, Offset};
 
-use crate::rig::{Rig, batch_at};
+use crate::rig::{Rig, batch_at, idempotent};
 
 const HOUR_MS: u64 = 3_600_000;
 
@@ -123,6 +124,27 @@ fn a_compacted_topic_loses_nothing_by_age() {
     rig.elapse(HOUR_MS);
     round(&rig);
     assert_eq!(held(&rig), (0, vec!["kept".to_owned()]));
+}
+
+#[test]
+fn a_producer_that_was_idle_for_a_day_is_forgotten_and_begins_anew() {
+    let rig = Rig::new();
+    topic(&rig, &[("cleanup.policy", "compact")]);
+    let (producer, _) = rig.engine.new_producer().unwrap();
+    let produce = |sequence| {
+        let batch = idempotent(&["x"], producer.0, sequence);
+        let outcome = rig.engine.produce(&rig.partition("log"), batch, rig.engine.now());
+        rig.sync();
+        outcome.map(|_| ())
+    };
+    produce(0).unwrap();
+    rig.elapse(23 * HOUR_MS);
+    round(&rig);
+    assert_eq!(produce(7), Err(ProduceError::Producer(ProducerError::OutOfOrder)));
+    rig.elapse(HOUR_MS);
+    round(&rig);
+    produce(7).unwrap();
+    assert_eq!(produce(9), Err(ProduceError::Producer(ProducerError::OutOfOrder)));
 }
 
 #[test]

@@ -5,15 +5,17 @@ mod driver;
 mod fetch_sessions;
 mod handlers;
 mod share_sessions;
+pub(crate) mod telemetry;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ottla_engine::Engine;
 use tokio::net::TcpListener;
 
 use self::fetch_sessions::FetchSessions;
 use self::share_sessions::{Held, ShareSessions};
+use self::telemetry::{Software, Telemetry};
 use crate::config::{Advertise, Config};
 use crate::release::Release;
 use crate::shutdown::Shutdown;
@@ -26,6 +28,7 @@ pub(crate) struct Context {
     config: Config,
     fetch_sessions: FetchSessions,
     share_sessions: ShareSessions,
+    telemetry: Telemetry,
 }
 
 /// What the handlers know of a connection.
@@ -37,6 +40,8 @@ struct Peer {
     remote: SocketAddr,
     /// The share sessions of this connection: they end with it.
     shares: Held,
+    /// What it says it runs, once it has (ApiVersions).
+    software: OnceLock<Software>,
 }
 
 impl Context {
@@ -47,7 +52,15 @@ impl Context {
             config: config.clone(),
             fetch_sessions: FetchSessions::default(),
             share_sessions: ShareSessions::default(),
+            telemetry: Telemetry::default(),
         }
+    }
+}
+
+impl Context {
+    /// Which clients were asked for metrics, and what they told last.
+    pub(crate) fn client_metrics(&self) -> Vec<telemetry::ClientMetrics> {
+        self.telemetry.shown()
     }
 }
 
@@ -73,7 +86,9 @@ pub(crate) async fn listen(listener: TcpListener, context: Arc<Context>, shutdow
             Ok((stream, remote)) => {
                 let Ok(local) = stream.local_addr() else { continue };
                 let shares = Held::new(Arc::clone(&context));
-                let peer = Peer { context: Arc::clone(&context), local, remote, shares };
+                let context = Arc::clone(&context);
+                let software = OnceLock::new();
+                let peer = Peer { context, local, remote, shares, software };
                 tokio::spawn(driver::drive(stream, peer, shutdown.subscribe()));
             }
             Err(error) => {

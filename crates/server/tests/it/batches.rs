@@ -1,8 +1,9 @@
 //! What producers may not send: each batch is refused with Kafka's error, and nothing of it is kept.
 
 use bytes::Bytes;
-use ottla_engine::batch::BatchBuilder;
+use ottla_engine::batch::{BatchBuilder, split};
 use ottla_engine::codec::{Codec, compress};
+use ottla_engine::records::Records;
 use ottla_kafka_proto::ErrorCode;
 use ottla_kafka_proto::messages::produce::PartitionProduceData;
 
@@ -293,4 +294,58 @@ async fn one_bad_partition_does_not_spoil_the_others_of_its_request() {
         (3, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
     ];
     assert_eq!(codes, expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_stores_with_the_codec_it_was_told() {
+    let node = Node::start().await;
+    let text = "what repeats itself is smaller afterwards, ".repeat(50);
+    let values: Vec<&str> = vec![&text; 20];
+    let plain = batch(&values);
+    for (name, codec) in [
+        ("gzip", Codec::Gzip),
+        ("snappy", Codec::Snappy),
+        ("lz4", Codec::Lz4),
+        ("zstd", Codec::Zstd),
+    ] {
+        let topic = node.topic_with("stored", 1, &[("compression.type", name)]).await;
+        let mut client = node.client().await;
+        let produced = client.produce(&topic, plain.clone()).await;
+        assert_eq!((produced.error_code, produced.base_offset), (ErrorCode::NONE, 0), "{name}");
+        let stored = client.fetch(&topic, 0).await.records.unwrap();
+        assert!(stored.len() * 5 < plain.len(), "{name}: {} of {}", stored.len(), plain.len());
+        let [batch] = &split(stored).map(Result::unwrap).collect::<Vec<_>>()[..] else { panic!() };
+        let records = Records::open(batch).unwrap();
+        assert_eq!(records.header().codec(), Some(codec));
+        let read: Vec<_> = records.iter().map(|record| record.unwrap().value.unwrap()).collect();
+        assert_eq!(read, values.iter().map(|value| value.as_bytes()).collect::<Vec<_>>());
+        // what is stored that way already stays as it came
+        let again = client.produce(&topic, compressed(&values, codec)).await;
+        assert_eq!((again.error_code, again.base_offset), (ErrorCode::NONE, 20), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_stores_uncompressed_measures_what_it_stores() {
+    let node = Node::start().await;
+    let settings = [("compression.type", "uncompressed"), ("max.message.bytes", "2000")];
+    let topic = node.topic_with("uncompressed", 1, &settings).await;
+    let mut client = node.client().await;
+    let text = "x".repeat(1000);
+    let fits = client.produce(&topic, compressed(&[&text], Codec::Gzip)).await;
+    assert_eq!(fits.error_code, ErrorCode::NONE);
+    let stored = client.fetch(&topic, 0).await.records.unwrap();
+    assert!(stored.len() > 1000);
+    let large = client.produce(&topic, compressed(&[&text, &text], Codec::Gzip)).await;
+    assert_eq!(large.error_code, ErrorCode::MESSAGE_TOO_LARGE);
+    let topic = node
+        .topic_with("squeezed", 1, &[("compression.type", "zstd"), ("max.message.bytes", "2000")])
+        .await;
+    let squeezed = client.produce(&topic, batch(&[&text, &text, &text])).await;
+    assert_eq!(squeezed.error_code, ErrorCode::NONE, "it is small once it is compressed");
+}
+
+fn compressed(values: &[&str], codec: Codec) -> Bytes {
+    let values: Vec<&[u8]> = values.iter().map(|value| value.as_bytes()).collect();
+    filled(BatchBuilder::new(codec), &values)
 }

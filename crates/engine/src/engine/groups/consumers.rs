@@ -2,6 +2,7 @@
 
 use ottla_store::{Lsn, Refused};
 
+use super::share_config::consumer_settings;
 use super::{GroupRefused, tell};
 use crate::catalog::Catalog;
 use crate::engine::Engine;
@@ -39,8 +40,11 @@ impl Engine {
     ) -> Result<(Result<Beaten, BeatError>, Lsn), ConsumerRefused> {
         let now = self.now();
         let catalog = self.catalog();
+        let settings =
+            consumer_settings(self.options.groups.consumer, catalog.group_settings(id.as_str()));
         let bytes = beat_bytes(&beat);
         let done = self.with_group(id, beat.epoch == 0, |group| {
+            group.machine.configure_consumer(settings);
             let reservation = self.reserve_group(group, bytes)?;
             let (answer, effects) = group.machine.consumer(beat, &Known(&catalog), now)?;
             let ready = self.carry_out(group, effects, Some(reservation));

@@ -16,7 +16,7 @@ use crate::group::share::{
     AckBatch, AckError, Acquired, Lag, ShareBeat, ShareBeatError, ShareBeaten, ShareGroup,
     ShareRecord, Span, Take,
 };
-use crate::group::{GroupId, GroupRecord, MemberId, OtherProtocol};
+use crate::group::{Group, GroupId, GroupRecord, MemberId, OtherProtocol};
 use crate::topic::{Fetched, Partition};
 
 /// How much a member wants of one partition.
@@ -106,8 +106,11 @@ impl Engine {
     ) -> Result<Option<Shared>, ShareFetchError> {
         let part = part_of(partition);
         let config = self.share_config(id);
+        let Some(begin) = self.share_begin(id, partition, config, want.cached_only)? else {
+            return Ok(None);
+        };
         for _ in 0..TRIES_MAX {
-            let (next, lsn) = self.share_next(id, partition, config)?;
+            let (next, lsn) = self.share_next(id, partition, config, begin)?;
             let Some(from) = next else { return Ok(Some(Shared { lsn, ..Shared::default() })) };
             let (bytes_max, cached) = (want.bytes_max, want.cached_only);
             let read =
@@ -141,19 +144,47 @@ impl Engine {
         Ok(Some(Shared::default())) // others were faster, or all of it was aborted: ask again
     }
 
-    /// Where to read next, beginning to share the partition if need be.
+    /// Where a group that has not shared a partition yet would begin in it. `None`: memory alone was
+    /// asked for, and a search by time needs more.
+    fn share_begin(
+        &self,
+        id: &GroupId,
+        partition: &Partition,
+        config: ShareConfig,
+        cached_only: bool,
+    ) -> Result<Option<Offset>, ShareFetchError> {
+        let found = match config.reset {
+            ShareReset::Earliest => self.earliest(partition)?,
+            ShareReset::Latest => self.latest(partition, config.isolation)?,
+            ShareReset::ByDuration(ms) => {
+                let part = part_of(partition);
+                let read = |group: &Group| group.as_share().is_some_and(|share| share.shares(part));
+                if self.read_group(id, read).0 == Some(true) {
+                    return Ok(Some(Offset::ZERO)); // it stands somewhere: this is not used
+                }
+                if cached_only {
+                    return Ok(None);
+                }
+                let since = self.now().wall.0.saturating_sub(ms).max(0);
+                match self.at_or_after(partition, since, config.isolation)? {
+                    Some(found) => found,
+                    None => self.latest(partition, config.isolation)?,
+                }
+            }
+        };
+        Ok(Some(found.offset))
+    }
+
+    /// Where to read next, beginning to share the partition at `begin` if need be.
     fn share_next(
         &self,
         id: &GroupId,
         partition: &Partition,
         config: ShareConfig,
+        begin: Offset,
     ) -> Result<(Option<i64>, Lsn), ShareFetchError> {
         let part = part_of(partition);
         let first = self.earliest(partition)?.offset;
-        let begin = match config.reset {
-            ShareReset::Earliest => first,
-            ShareReset::Latest => self.latest(partition, config.isolation)?.offset,
-        };
         let now = self.now();
         let done = self.share_change(id, FACT_BYTES, |share| {
             share.configure(config.settings);

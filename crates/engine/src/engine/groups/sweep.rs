@@ -8,7 +8,6 @@ use super::{FACT_BYTES, Group, GroupCell};
 use crate::clock::{Monotonic, Now};
 use crate::engine::Engine;
 use crate::group::GroupRecord;
-use crate::group::offsets::RETENTION_MS;
 
 /// Where the sweep is.
 #[derive(Debug, Default)]
@@ -46,7 +45,7 @@ impl Engine {
         let offsets = group.machine.offsets().iter();
         let bytes: usize = offsets.map(|(topic, ..)| topic.len() + 16).sum::<usize>() + FACT_BYTES;
         let Ok(reservation) = self.store.reserve(Purpose::Shrink, 1, bytes) else { return };
-        let records = group.machine.expire(RETENTION_MS, now.wall);
+        let records = group.machine.expire(self.options.offsets_retention_ms, now.wall);
         let deserted = records.last() == Some(&GroupRecord::Deleted);
         self.log_group(group, reservation, records);
         if deserted {

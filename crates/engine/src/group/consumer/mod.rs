@@ -65,6 +65,11 @@ impl ConsumerGroup {
         Self::restore(settings, RememberedConsumers::default(), Now::default())
     }
 
+    /// Other settings from here on: sessions that run already end as they would have.
+    pub const fn configure(&mut self, settings: ConsumerSettings) {
+        self.settings = settings;
+    }
+
     /// The group after a restart: epochs and assignments go on, every session starts anew.
     #[must_use]
     pub fn restore(settings: ConsumerSettings, remembered: RememberedConsumers, now: Now) -> Self {

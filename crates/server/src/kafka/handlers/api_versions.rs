@@ -10,25 +10,43 @@ use ottla_kafka_proto::messages::api_versions::{
 use ottla_kafka_proto::{ApiKey, ApiVersion, ErrorCode, Response};
 
 use super::Answer;
+use crate::kafka::Peer;
+use crate::kafka::telemetry::Software;
 
 /// Answers with the table of served requests; an unknown version of this very request is answered in
 /// version 0 with error 35, so that the client can try again (KIP-511).
-pub(super) fn api_versions(version: ApiVersion, request: &ApiVersionsRequest) -> Answer {
+pub(super) fn api_versions(
+    peer: &Peer,
+    version: ApiVersion,
+    request: &ApiVersionsRequest,
+) -> Answer {
     let error_code = if version.0 >= 3 && !is_software_name(request) {
         ErrorCode::INVALID_REQUEST
     } else {
         ErrorCode::NONE
     };
-    Answer::at(Lsn::ZERO, response(version, error_code))
+    if version.0 >= 3 && error_code.is_ok() {
+        peer.software.get_or_init(|| Software {
+            name: request.client_software_name.to_string(),
+            version: request.client_software_version.to_string(),
+        });
+    }
+    // asked for nothing, librdkafka says a line about it at every start: Kafka advertises it as rarely
+    let tells = !peer.context.engine.catalog().client_metrics().is_empty();
+    Answer::at(Lsn::ZERO, response(version, error_code, tells))
 }
 
 /// The answer to a version of ApiVersions that does not exist.
 pub(in crate::kafka) fn unsupported() -> Response {
-    response(ApiVersion(0), ErrorCode::UNSUPPORTED_VERSION).into()
+    response(ApiVersion(0), ErrorCode::UNSUPPORTED_VERSION, false).into()
 }
 
-fn response(version: ApiVersion, error_code: ErrorCode) -> ApiVersionsResponse {
-    let api_keys = SERVED.iter().map(|api| {
+/// `tells`: some client shall tell its metrics.
+fn response(version: ApiVersion, error_code: ErrorCode, tells: bool) -> ApiVersionsResponse {
+    let hidden = |api: &&ApiKey| {
+        !tells && matches!(api, ApiKey::GetTelemetrySubscriptions | ApiKey::PushTelemetry)
+    };
+    let api_keys = SERVED.iter().filter(|api| !hidden(api)).map(|api| {
         let spec = api.spec();
         Range { api_key: spec.code, min_version: spec.advertised_first.0, max_version: spec.last.0 }
     });
@@ -57,9 +75,12 @@ fn response(version: ApiVersion, error_code: ErrorCode) -> ApiVersionsResponse {
     }
 }
 
-/// The level of a feature; `None` if there is no such feature.
-pub(super) fn feature_level(name: &str) -> Option<i16> {
-    FEATURES.iter().find(|feature| feature.name == name).map(|feature| feature.level)
+/// The lowest level of a feature and the one in force; `None` if there is no such feature.
+pub(super) fn feature_levels(name: &str) -> Option<(i16, i16)> {
+    FEATURES
+        .iter()
+        .find(|feature| feature.name == name)
+        .map(|feature| (feature.lowest, feature.level))
 }
 
 /// KIP-511: `[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?`.
@@ -83,7 +104,7 @@ struct Feature {
 
 const FEATURES: &[Feature] = &[
     Feature { name: "group.version", lowest: 0, level: 1 },
-    Feature { name: "metadata.version", lowest: 7, level: 25 },
+    Feature { name: "metadata.version", lowest: 7, level: 30 }, // 4.3-IV0
     Feature { name: "share.version", lowest: 0, level: 1 },
     Feature { name: "transaction.version", lowest: 0, level: 2 },
 ];
@@ -131,6 +152,8 @@ pub(in crate::kafka) const SERVED: &[ApiKey] = &[
     ApiKey::ListTransactions,
     ApiKey::ConsumerGroupHeartbeat,
     ApiKey::ConsumerGroupDescribe,
+    ApiKey::GetTelemetrySubscriptions,
+    ApiKey::PushTelemetry,
     ApiKey::ListConfigResources,
     ApiKey::DescribeTopicPartitions,
     ApiKey::ShareGroupHeartbeat,

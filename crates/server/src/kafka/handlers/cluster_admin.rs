@@ -15,7 +15,6 @@ use ottla_kafka_proto::messages::describe_quorum::{
 };
 use ottla_kafka_proto::messages::elect_leaders::{
     ElectLeadersRequest, ElectLeadersResponse, PartitionResult, ReplicaElectionResult,
-    TopicPartitions,
 };
 use ottla_kafka_proto::messages::list_config_resources::{
     ConfigResource, ListConfigResourcesRequest, ListConfigResourcesResponse,
@@ -27,28 +26,27 @@ use ottla_kafka_proto::messages::update_features::{
 use ottla_kafka_proto::{ApiVersion, Str};
 
 use super::Answer;
-use super::api_versions::feature_level;
+use super::api_versions::feature_levels;
 use crate::kafka::codes::LEADER_EPOCH;
 use crate::kafka::{NODE_ID, Peer};
 
-/// The leader of every partition is this node already.
+/// The leader of every partition is this node already; who asks for all of them is told nothing, as
+/// by Kafka.
 pub(super) fn elect(peer: &Peer, request: ElectLeadersRequest) -> Answer {
     let catalog = peer.context.engine.catalog();
-    let asked = request.topic_partitions.unwrap_or_else(|| {
-        let all = catalog.topics().map(|topic| TopicPartitions {
-            topic: topic.name().as_ref().into(),
-            partitions: topic.partitions().iter().map(|partition| partition.id().0).collect(),
-        });
-        all.collect()
-    });
-    let results = asked.into_iter().map(|topic| {
-        let known = known_partitions(&catalog, &topic.topic);
+    let results = request.topic_partitions.unwrap_or_default().into_iter().map(|topic| {
+        let name = &topic.topic;
+        let known = known_partitions(&catalog, name);
         let partitions = topic.partitions.iter().map(|index| {
             let (error_code, message) = if known.contains(index) {
-                let message = "Leader election not needed for topic partition.";
+                let message = "Leader election not needed for topic partition.".to_owned();
                 (ErrorCode::ELECTION_NOT_NEEDED, message)
             } else {
-                (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, "The partition does not exist.")
+                let message = match known.is_empty() {
+                    true => format!("No such topic as {name}"),
+                    false => format!("No such partition as {name}-{index}"),
+                };
+                (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, message)
             };
             PartitionResult {
                 partition_id: *index,
@@ -184,7 +182,11 @@ pub(super) fn update_features(version: ApiVersion, request: UpdateFeaturesReques
     });
     let results: Vec<_> = results.collect();
     let (error_code, error_message) = match first {
-        Some((code, message)) => (code, Some(message)),
+        Some((code, message)) => {
+            let why =
+                "The update failed for all features since the following feature had an error: ";
+            (code, Some(format!("{why}{message}").into()))
+        }
         None => (ErrorCode::NONE, None),
     };
     Answer::now(UpdateFeaturesResponse {
@@ -196,19 +198,21 @@ pub(super) fn update_features(version: ApiVersion, request: UpdateFeaturesReques
 }
 
 fn feature_refused(name: &str, level: i16) -> Option<(ErrorCode, Str)> {
-    let message = match feature_level(name) {
-        Some(served) if served == level => return None,
-        Some(served) => {
-            format!("Invalid update version {level} for feature {name}. Only {served} is served.")
+    let base = format!("Invalid update version {level} for feature {name}.");
+    let message = match feature_levels(name) {
+        Some((_, served)) if served == level => return None,
+        Some((lowest, served)) if (lowest..served).contains(&level) => {
+            format!("{base} Only {served} is served.")
         }
-        None => {
-            format!("Invalid update version {level} for feature {name}. It is not supported.")
+        Some((lowest, served)) => {
+            format!("{base} Local controller {NODE_ID} only supports versions {lowest}-{served}")
         }
+        None => format!("{base} Local controller {NODE_ID} does not support this feature."),
     };
     Some((ErrorCode::INVALID_UPDATE_VERSION, message.into()))
 }
 
-/// What has settings: topics, this node, groups. Version 0 asks for client metrics alone.
+/// What has settings: topics, this node, groups that were given some. Version 0 asks for client metrics alone.
 pub(super) fn config_resources(
     peer: &Peer,
     version: ApiVersion,
@@ -228,12 +232,15 @@ pub(super) fn config_resources(
     let mut add = |name: &str, resource_type| {
         resources.push(ConfigResource { resource_name: name.into(), resource_type });
     };
-    let (groups, mut lsn) = engine.list_groups();
+    let catalog = engine.catalog();
     if asked(TOPIC) {
-        let catalog = engine.catalog();
-        lsn = lsn.max(catalog.changed());
         for topic in catalog.topics() {
             add(topic.name(), TOPIC);
+        }
+    }
+    if asked(CLIENT_METRICS) {
+        for name in catalog.client_metrics().keys() {
+            add(name, CLIENT_METRICS);
         }
     }
     for kind in [BROKER, BROKER_LOGGER] {
@@ -242,12 +249,12 @@ pub(super) fn config_resources(
         }
     }
     if asked(GROUP) {
-        for group in groups {
-            add(group.id.as_str(), GROUP);
+        for group in catalog.configured_groups() {
+            add(group, GROUP);
         }
     }
     Answer::at(
-        lsn,
+        catalog.changed(),
         ListConfigResourcesResponse { config_resources: resources, ..Default::default() },
     )
 }

@@ -1,24 +1,20 @@
-//! DescribeConfigs, AlterConfigs, IncrementalAlterConfigs: settings of topics and of the broker.
+//! DescribeConfigs: settings in force of topics, the broker, groups and client metrics.
 
-use ottla_engine::topic::config::{DEFINITIONS, Definition, Kind, Overrides, check, definition};
-use ottla_engine::{GROUP_SETTINGS, GroupSetting, GroupValues, Lsn, check_group_setting};
+use ottla_engine::topic::config::{DEFINITIONS, Definition, Kind, Overrides};
+use ottla_engine::{GROUP_SETTINGS, GroupSetting, GroupValues, Lsn};
 use ottla_kafka_proto::ErrorCode;
-use ottla_kafka_proto::messages::alter_configs::{
-    AlterConfigsRequest, AlterConfigsResourceResponse, AlterConfigsResponse,
-};
 use ottla_kafka_proto::messages::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
     DescribeConfigsResponse, DescribeConfigsResult, DescribeConfigsSynonym,
 };
-use ottla_kafka_proto::messages::incremental_alter_configs::{
-    self as incremental_messages, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
-};
 
 use super::Answer;
-use crate::kafka::{NODE_ID, Peer, codes};
+use crate::config::Config;
+use crate::kafka::telemetry::{CHOICES, Choice};
+use crate::kafka::{NODE_ID, Peer};
 
 /// An error of the protocol with its text.
-type Failure = (ErrorCode, String);
+pub(super) type Failure = (ErrorCode, String);
 
 /// Shows settings in force, where each comes from, and what it would be otherwise.
 pub(super) fn describe(peer: &Peer, request: DescribeConfigsRequest) -> Answer {
@@ -58,23 +54,42 @@ struct Setting {
     kind: i8,
     documentation: &'static str,
     read_only: bool,
-    /// From the most specific source to the default; the first is in force.
-    sources: Vec<(i8, String)>,
+    /// What was set, if anything.
+    set: Option<Source>,
+    /// What is in force otherwise.
+    default: Source,
+}
+
+/// A value and where it comes from.
+struct Source {
+    code: i8,
+    /// What the setting is called there; `None`: nowhere but on its own resource.
+    name: Option<&'static str>,
+    value: String,
+}
+
+impl Source {
+    fn new(code: i8, name: &'static str, value: &str) -> Self {
+        Self { code, name: Some(name), value: value.to_owned() }
+    }
+
+    fn default_of(name: Option<&'static str>, value: &str) -> Self {
+        Self { code: SOURCE_DEFAULT, name, value: value.to_owned() }
+    }
 }
 
 impl Setting {
     fn show(self, synonyms: bool, documentation: bool) -> DescribeConfigsResourceResult {
-        let (source, value) = self.sources.first().cloned().unwrap_or_default();
-        let every = self.sources.into_iter().map(|(source, value)| DescribeConfigsSynonym {
-            name: self.name.into(),
-            value: Some(value.into()),
-            source,
+        let in_force = self.set.as_ref().unwrap_or(&self.default);
+        let every = self.set.iter().chain([&self.default]).filter_map(|source| {
+            let (name, value) = (source.name?.into(), Some(source.value.as_str().into()));
+            Some(DescribeConfigsSynonym { name, value, source: source.code })
         });
         DescribeConfigsResourceResult {
             name: self.name.into(),
-            value: Some(value.into()),
+            value: Some(in_force.value.as_str().into()),
             read_only: self.read_only,
-            config_source: source,
+            config_source: in_force.code,
             synonyms: if synonyms { every.collect() } else { Vec::new() },
             config_type: self.kind,
             documentation: documentation.then(|| self.documentation.into()),
@@ -107,47 +122,64 @@ fn settings(
             let settings = GROUP_SETTINGS.iter().map(|setting| group_setting(setting, overrides));
             Ok((settings.collect(), catalog.changed()))
         }
-        RESOURCE_BROKER_LOGGER | RESOURCE_CLIENT_METRICS => Ok((Vec::new(), catalog.changed())),
+        RESOURCE_CLIENT_METRICS => {
+            let overrides = catalog.client_metrics().get(&*resource.resource_name);
+            let settings = CHOICES.iter().map(|choice| chosen(choice, overrides));
+            Ok((settings.collect(), catalog.changed()))
+        }
+        RESOURCE_BROKER_LOGGER => Ok((Vec::new(), catalog.changed())),
         other => Err((ErrorCode::INVALID_REQUEST, format!("Unexpected resource type {other}"))),
     }
 }
 
 fn topic_setting(definition: &'static Definition, overrides: &Overrides) -> Setting {
-    let mut sources = vec![(SOURCE_DEFAULT, definition.default.to_owned())];
-    if let Some(value) = overrides.get(definition.name) {
-        sources.insert(0, (SOURCE_TOPIC, value.clone()));
-    }
+    let default = Source::default_of(definition.broker_name, definition.default);
+    let set = overrides.get(definition.name);
     Setting {
         name: definition.name,
         kind: kind(definition.kind),
         documentation: definition.documentation,
         read_only: false,
-        sources,
+        set: set.map(|value| Source::new(SOURCE_TOPIC, definition.name, value)),
+        default,
+    }
+}
+
+fn chosen(choice: &'static Choice, overrides: Option<&Overrides>) -> Setting {
+    let set = overrides.and_then(|all| all.get(choice.name));
+    Setting {
+        name: choice.name,
+        kind: if choice.is_list { TYPE_LIST } else { TYPE_INT },
+        documentation: choice.documentation,
+        read_only: false,
+        set: set.map(|value| Source::new(SOURCE_CLIENT_METRICS, choice.name, value)),
+        default: Source::default_of(None, choice.default),
     }
 }
 
 fn group_setting(setting: &'static GroupSetting, overrides: Option<&Overrides>) -> Setting {
-    let mut sources = vec![(SOURCE_DEFAULT, setting.default.to_owned())];
-    if let Some(value) = overrides.and_then(|all| all.get(setting.name)) {
-        sources.insert(0, (SOURCE_GROUP, value.clone()));
-    }
+    let set = overrides.and_then(|all| all.get(setting.name));
     Setting {
         name: setting.name,
         kind: match setting.values {
-            GroupValues::Word(_) => TYPE_STRING,
             GroupValues::Int(..) => TYPE_INT,
+            GroupValues::Word(_) | GroupValues::Reset => TYPE_STRING,
+            GroupValues::Boolean => TYPE_BOOLEAN,
         },
         documentation: setting.documentation,
         read_only: false,
-        sources,
+        set: set.map(|value| Source::new(SOURCE_GROUP, setting.name, value)),
+        default: Source::default_of(setting.broker_name, setting.default),
     }
 }
 
-/// What the broker says of itself: what clients and tools look for.
-fn broker_settings(peer: &Peer, of_node: bool, dynamic: &Overrides) -> Vec<Setting> {
+/// A setting of the broker: its name, type, meaning and value.
+type Fixed = (&'static str, i8, &'static str, String);
+
+fn node_settings(peer: &Peer) -> Vec<Fixed> {
     let config = &peer.context.config;
     let advertised = peer.advertised();
-    let fixed: [(&'static str, i8, &'static str, String); 9] = [
+    vec![
         ("node.id", TYPE_INT, "The id of this node.", NODE_ID.to_string()),
         ("broker.id", TYPE_INT, "The id of this node.", NODE_ID.to_string()),
         ("log.dirs", TYPE_STRING, "The data directory.", config.data.display().to_string()),
@@ -166,16 +198,75 @@ fn broker_settings(peer: &Peer, of_node: bool, dynamic: &Overrides) -> Vec<Setti
             config.auto_create_topics.to_string(),
         ),
         ("delete.topic.enable", TYPE_BOOLEAN, "Topics can be deleted.", "true".to_owned()),
+    ]
+}
+
+fn group_and_txn_settings(config: &Config) -> Vec<Fixed> {
+    let (classic, consumer) = (&config.groups.classic, &config.groups.consumer);
+    vec![
         (
             "group.initial.rebalance.delay.ms",
             TYPE_INT,
             "How long a new group waits for more members.",
-            config.group_initial_rebalance_delay_ms.to_string(),
+            classic.initial_delay_ms.to_string(),
         ),
-    ];
-    let fixed = fixed.into_iter().filter(|_| of_node).map(|(name, kind, documentation, value)| {
-        let sources = vec![(SOURCE_STATIC_BROKER, value)];
-        Setting { name, kind, documentation, read_only: true, sources }
+        (
+            "group.min.session.timeout.ms",
+            TYPE_INT,
+            "The shortest session that a member may ask for.",
+            classic.session_timeout_min_ms.to_string(),
+        ),
+        (
+            "group.max.session.timeout.ms",
+            TYPE_INT,
+            "The longest session that a member may ask for.",
+            classic.session_timeout_max_ms.to_string(),
+        ),
+        (
+            "group.consumer.session.timeout.ms",
+            TYPE_INT,
+            "The silence after which a KIP-848 member is removed.",
+            consumer.session_timeout_ms.to_string(),
+        ),
+        (
+            "group.consumer.heartbeat.interval.ms",
+            TYPE_INT,
+            "How often KIP-848 members speak.",
+            consumer.heartbeat_interval_ms.to_string(),
+        ),
+        (
+            "offsets.retention.minutes",
+            TYPE_INT,
+            "How long a group without members keeps its offsets.",
+            config.offsets_retention_minutes.to_string(),
+        ),
+        (
+            "transaction.max.timeout.ms",
+            TYPE_INT,
+            "The longest timeout that a transaction may ask for.",
+            config.transactions.timeout_max_ms.to_string(),
+        ),
+        (
+            "transactional.id.expiration.ms",
+            TYPE_LONG,
+            "How long an unused transactional id is known.",
+            config.transactions.expiration_ms.to_string(),
+        ),
+        (
+            "producer.id.expiration.ms",
+            TYPE_LONG,
+            "How long an idle producer's window is known.",
+            config.producer_id_expiration_ms.to_string(),
+        ),
+    ]
+}
+
+/// What the broker says of itself: what clients and tools look for.
+fn broker_settings(peer: &Peer, of_node: bool, dynamic: &Overrides) -> Vec<Setting> {
+    let fixed = node_settings(peer).into_iter().chain(group_and_txn_settings(&peer.context.config));
+    let fixed = fixed.filter(|_| of_node).map(|(name, kind, documentation, value)| {
+        let default = Source::new(SOURCE_STATIC_BROKER, name, &value);
+        Setting { name, kind, documentation, read_only: true, set: None, default }
     });
     let dynamic = dynamic.iter().filter_map(|(name, value)| {
         let definition = broker_definition(name)?;
@@ -184,203 +275,15 @@ fn broker_settings(peer: &Peer, of_node: bool, dynamic: &Overrides) -> Vec<Setti
             kind: TYPE_STRING,
             documentation: "Set on the broker; kept and shown.",
             read_only: false,
-            sources: vec![(SOURCE_DYNAMIC_DEFAULT, value.clone())],
+            set: None,
+            default: Source::new(SOURCE_DYNAMIC_DEFAULT, definition.0, value),
         })
     });
     fixed.chain(dynamic).collect()
 }
 
-/// Replaces all settings of each resource.
-pub(super) fn alter(peer: &Peer, request: AlterConfigsRequest) -> Answer {
-    let mut lsn = Lsn::ZERO;
-    let responses = request.resources.into_iter().map(|resource| {
-        let all = resource.configs.iter().map(|config| Change {
-            name: config.name.to_string(),
-            operation: OPERATION_SET,
-            value: config.value.as_ref().map(ToString::to_string),
-        });
-        let changes = all.collect();
-        let target = (resource.resource_type, &*resource.resource_name);
-        let outcome = apply(peer, target, Replace::All, changes, request.validate_only);
-        let (error_code, error_message) = told(outcome, &mut lsn);
-        AlterConfigsResourceResponse {
-            error_code,
-            error_message,
-            resource_type: resource.resource_type,
-            resource_name: resource.resource_name,
-        }
-    });
-    let responses = responses.collect();
-    Answer::at(lsn, AlterConfigsResponse { responses, ..Default::default() })
-}
-
-/// Changes single settings of each resource (KIP-339).
-pub(super) fn incremental(peer: &Peer, request: IncrementalAlterConfigsRequest) -> Answer {
-    let mut lsn = Lsn::ZERO;
-    let responses = request.resources.into_iter().map(|resource| {
-        let changes = resource.configs.iter().map(|config| Change {
-            name: config.name.to_string(),
-            operation: config.config_operation,
-            value: config.value.as_ref().map(ToString::to_string),
-        });
-        let changes = changes.collect();
-        let target = (resource.resource_type, &*resource.resource_name);
-        let outcome = apply(peer, target, Replace::Named, changes, request.validate_only);
-        let (error_code, error_message) = told(outcome, &mut lsn);
-        incremental_messages::AlterConfigsResourceResponse {
-            error_code,
-            error_message,
-            resource_type: resource.resource_type,
-            resource_name: resource.resource_name,
-        }
-    });
-    let responses = responses.collect();
-    Answer::at(lsn, IncrementalAlterConfigsResponse { responses, ..Default::default() })
-}
-
-/// One change of one setting.
-struct Change {
-    name: String,
-    operation: i8,
-    value: Option<String>,
-}
-
-/// Which settings a request replaces.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Replace {
-    /// All; what is not named gets its default.
-    All,
-    /// Those it names.
-    Named,
-}
-
-fn apply(
-    peer: &Peer,
-    (resource_type, name): (i8, &str),
-    replace: Replace,
-    changes: Vec<Change>,
-    validate_only: bool,
-) -> Result<Lsn, Failure> {
-    let engine = &peer.context.engine;
-    for change in &changes {
-        check_change(resource_type, change)?;
-    }
-    let edit = |overrides: &mut Overrides| {
-        if replace == Replace::All {
-            overrides.clear();
-        }
-        for change in changes {
-            edit(overrides, change);
-        }
-    };
-    match resource_type {
-        RESOURCE_TOPIC => engine
-            .configure_topic(name, edit, validate_only)
-            .map_err(|error| (codes::configure(&error), error.to_string())),
-        RESOURCE_BROKER => {
-            node(name)?;
-            if validate_only {
-                return Ok(engine.catalog().changed());
-            }
-            engine
-                .configure_broker(edit)
-                .map_err(|refused| (codes::refused(refused), refused.to_string()))
-        }
-        RESOURCE_GROUP if name.is_empty() => {
-            Err((ErrorCode::INVALID_REQUEST, "Default group resources are not allowed.".to_owned()))
-        }
-        RESOURCE_GROUP => {
-            if validate_only {
-                return Ok(engine.catalog().changed());
-            }
-            engine
-                .configure_group(name, edit)
-                .map_err(|refused| (codes::refused(refused), refused.to_string()))
-        }
-        other => Err((
-            ErrorCode::INVALID_REQUEST,
-            format!("Unsupported resource type {other} for altering configs"),
-        )),
-    }
-}
-
-fn check_change(resource_type: i8, change: &Change) -> Result<(), Failure> {
-    let name = &change.name;
-    let refused = |text: String| (ErrorCode::INVALID_CONFIG, text);
-    if !(OPERATION_SET..=OPERATION_SUBTRACT).contains(&change.operation) {
-        let text = format!("Unknown operation type {}", change.operation);
-        return Err((ErrorCode::INVALID_REQUEST, text));
-    }
-    if change.value.is_none() && change.operation != OPERATION_DELETE {
-        return Err(refused(format!("Null value not supported for : {name}")));
-    }
-    let is_list = change.operation >= OPERATION_APPEND;
-    if resource_type == RESOURCE_BROKER {
-        return broker_definition(name).map(|_| ()).ok_or_else(|| {
-            let text = format!("Cannot update these configs dynamically: Set({name})");
-            (ErrorCode::INVALID_REQUEST, text)
-        });
-    }
-    if resource_type == RESOURCE_GROUP {
-        return match &change.value {
-            Some(value) if !is_list => check_group_setting(name, value).map_err(refused),
-            Some(_) => {
-                Err(refused(format!("Config value append is not allowed for config key: {name}")))
-            }
-            None => Ok(()),
-        };
-    }
-    let known =
-        definition(name).ok_or_else(|| refused(format!("Unknown topic config name: {name}")))?;
-    if is_list && !matches!(known.kind, Kind::List(_)) {
-        return Err(refused(format!("Config value append is not allowed for config key: {name}")));
-    }
-    match (&change.value, is_list) {
-        (Some(value), false) => check(name, value).map_err(|error| refused(error.to_string())),
-        _ => Ok(()),
-    }
-}
-
-fn edit(overrides: &mut Overrides, change: Change) {
-    let Change { name, operation, value } = change;
-    let value = value.unwrap_or_default();
-    let default = definition(&name).map_or("", |definition| definition.default);
-    let current = overrides.get(&name).map_or(default, String::as_str);
-    let words = current.split(',').map(str::trim).filter(|word| !word.is_empty());
-    let mut words: Vec<String> = words.map(str::to_owned).collect();
-    match operation {
-        OPERATION_DELETE => {
-            overrides.remove(&name);
-            return;
-        }
-        OPERATION_APPEND => {
-            for word in value.split(',').map(str::trim) {
-                if !words.iter().any(|known| known == word) {
-                    words.push(word.to_owned());
-                }
-            }
-        }
-        OPERATION_SUBTRACT => words.retain(|word| !value.split(',').any(|out| out.trim() == word)),
-        _ => words = vec![value],
-    }
-    overrides.insert(name, words.join(","));
-}
-
-fn told(
-    outcome: Result<Lsn, Failure>,
-    lsn: &mut Lsn,
-) -> (ErrorCode, Option<ottla_kafka_proto::Str>) {
-    match outcome {
-        Ok(changed) => {
-            *lsn = (*lsn).max(changed);
-            (ErrorCode::NONE, None)
-        }
-        Err((code, text)) => (code, Some(text.into())),
-    }
-}
-
 /// The node a broker resource names; `None` is the default for all.
-fn node(name: &str) -> Result<Option<i32>, Failure> {
+pub(super) fn node(name: &str) -> Result<Option<i32>, Failure> {
     if name.is_empty() {
         return Ok(None);
     }
@@ -404,7 +307,7 @@ fn unknown_topic(name: &str) -> Failure {
 }
 
 /// Settings of the broker that tools change while it runs. They are kept and shown.
-fn broker_definition(name: &str) -> Option<(&'static str, i8)> {
+pub(super) fn broker_definition(name: &str) -> Option<(&'static str, i8)> {
     DYNAMIC_BROKER.iter().find(|(known, _)| *known == name).copied()
 }
 
@@ -428,23 +331,22 @@ const DYNAMIC_BROKER: &[(&str, i8)] = &[
     ("num.io.threads", TYPE_INT),
     ("num.network.threads", TYPE_INT),
     ("background.threads", TYPE_INT),
+    ("leader.replication.throttled.rate", TYPE_LONG),
+    ("follower.replication.throttled.rate", TYPE_LONG),
+    ("replica.alter.log.dirs.io.max.bytes.per.second", TYPE_DOUBLE),
 ];
 
-const OPERATION_SET: i8 = 0;
-const OPERATION_DELETE: i8 = 1;
-const OPERATION_APPEND: i8 = 2;
-const OPERATION_SUBTRACT: i8 = 3;
-
-const RESOURCE_TOPIC: i8 = 2;
-const RESOURCE_BROKER: i8 = 4;
+pub(super) const RESOURCE_TOPIC: i8 = 2;
+pub(super) const RESOURCE_BROKER: i8 = 4;
 const RESOURCE_BROKER_LOGGER: i8 = 8;
-const RESOURCE_CLIENT_METRICS: i8 = 16;
-const RESOURCE_GROUP: i8 = 32;
+pub(super) const RESOURCE_CLIENT_METRICS: i8 = 16;
+pub(super) const RESOURCE_GROUP: i8 = 32;
 
 const SOURCE_TOPIC: i8 = 1;
 const SOURCE_DYNAMIC_DEFAULT: i8 = 3;
 const SOURCE_STATIC_BROKER: i8 = 4;
 const SOURCE_DEFAULT: i8 = 5;
+const SOURCE_CLIENT_METRICS: i8 = 7;
 const SOURCE_GROUP: i8 = 8;
 
 const TYPE_BOOLEAN: i8 = 1;

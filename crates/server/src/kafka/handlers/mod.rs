@@ -4,6 +4,7 @@ mod api_versions;
 mod cluster;
 mod cluster_admin;
 mod configs;
+mod configs_alter;
 mod fetch;
 mod groups;
 mod groups_admin;
@@ -17,6 +18,7 @@ mod producer_id;
 mod records;
 mod share;
 mod share_groups;
+mod telemetry;
 mod topics;
 mod txns;
 mod txns_admin;
@@ -59,7 +61,7 @@ pub(super) async fn handle(
         Request::Fetch(request) => fetch::fetch(peer, version, request).await,
         Request::ListOffsets(request) => list_offsets::list_offsets(peer, version, request),
         Request::Metadata(request) => metadata::metadata(peer, version, request),
-        Request::ApiVersions(request) => api_versions::api_versions(version, &request),
+        Request::ApiVersions(request) => api_versions::api_versions(peer, version, &request),
         Request::CreateTopics(request) => topics::create(peer, request),
         Request::DeleteTopics(request) => topics::delete(peer, version, request),
         Request::CreatePartitions(request) => topics::create_partitions(peer, request),
@@ -68,8 +70,8 @@ pub(super) async fn handle(
         Request::OffsetForLeaderEpoch(request) => records::epochs(peer, request),
         Request::InitProducerId(request) => producer_id::init(peer, version, request),
         Request::DescribeConfigs(request) => configs::describe(peer, request),
-        Request::AlterConfigs(request) => configs::alter(peer, request),
-        Request::IncrementalAlterConfigs(request) => configs::incremental(peer, request),
+        Request::AlterConfigs(request) => configs_alter::alter(peer, request),
+        Request::IncrementalAlterConfigs(request) => configs_alter::incremental(peer, request),
         Request::DescribeCluster(request) => cluster::describe(peer, request),
         Request::DescribeLogDirs(request) => cluster::log_dirs(peer, request),
         Request::FindCoordinator(request) => cluster::coordinator(peer, version, request),
@@ -106,6 +108,10 @@ pub(super) async fn handle(
         Request::AlterPartitionReassignments(request) => cluster_admin::reassign(peer, request),
         Request::DescribeQuorum(request) => cluster_admin::quorum(peer, version, request),
         Request::UpdateFeatures(request) => cluster_admin::update_features(version, request),
+        Request::GetTelemetrySubscriptions(request) => {
+            telemetry::subscriptions(peer, client_id, &request)
+        }
+        Request::PushTelemetry(request) => telemetry::push(peer, client_id, &request),
         Request::ListConfigResources(request) => {
             cluster_admin::config_resources(peer, version, request)
         }

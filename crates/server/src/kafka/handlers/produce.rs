@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use ottla_engine::batch::{BatchError, BatchRules, PreparedBatch, TimestampType};
 use ottla_engine::clock::Now;
+use ottla_engine::codec::Codec;
 use ottla_engine::topic::{Partition, PartitionId, Produced, Topic, TopicId};
 use ottla_engine::{Lsn, Writer};
 use ottla_kafka_proto::messages::produce::{
@@ -115,7 +116,11 @@ impl Call<'_> {
     fn prepare(&self, topic: &Topic, records: Bytes) -> Result<PreparedBatch, Failure> {
         let config = topic.config();
         let rules = BatchRules {
-            bytes_max: config.message_bytes_max,
+            // what a topic compresses itself is measured as it is stored
+            bytes_max: match config.compression {
+                None => config.message_bytes_max,
+                Some(_) => config.message_bytes_max.max(PLAIN_BYTES_MAX),
+            },
             zstd_allowed: self.version.0 >= 7,
             keys_required: config.compact,
             timestamp_before_max_ms: config.timestamp_before_max_ms,
@@ -128,7 +133,13 @@ impl Call<'_> {
             ..BatchRules::default()
         };
         let large = records.len() > INLINE_BYTES_MAX;
-        let check = || PreparedBatch::check(records, &rules, self.now.wall.0);
+        let check = || {
+            let batch = PreparedBatch::check(records, &rules, self.now.wall.0)?;
+            match config.compression {
+                None => Ok(batch),
+                Some(codec) => stored_as(batch, codec.codec(), config.message_bytes_max),
+            }
+        };
         let checked = if large { tokio::task::block_in_place(check) } else { check() };
         checked.map_err(|error| Failure::batch(&error))
     }
@@ -149,6 +160,19 @@ impl Call<'_> {
         engine
             .produce_in_transaction(writer, partition, batch, self.now)
             .map_err(|error| Failure::worded(codes::txn_produce(&error, self.version), &error))
+    }
+}
+
+/// The batch as the topic's `compression.type` says it is stored.
+fn stored_as(
+    batch: PreparedBatch,
+    codec: Codec,
+    bytes_max: usize,
+) -> Result<PreparedBatch, BatchError> {
+    let stored = batch.recompressed(codec).map_err(BatchError::Compressed)?;
+    match stored.bytes_len() {
+        bytes if bytes > bytes_max => Err(BatchError::TooLarge { bytes, bytes_max }),
+        _ => Ok(stored),
     }
 }
 
@@ -214,5 +238,7 @@ fn answer(
     }
 }
 
+/// A batch before the topic compresses it.
+const PLAIN_BYTES_MAX: usize = 16 << 20;
 /// Batches up to this size are checked where they arrive.
 const INLINE_BYTES_MAX: usize = 64 << 10;
