@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::*;
 use crate::Message;
+use crate::db::{Db, DbOptions};
 use crate::envelope::Envelope;
 use crate::mint::Mint;
 
@@ -246,4 +247,64 @@ stateDiagram-v2
     assert_eq!(checkout().mermaid(), expected);
     let sources: Vec<String> = checkout().sources().iter().map(ToString::to_string).collect();
     assert_eq!(sources, ["orders", "parcels", "payments", "stock-events"]);
+}
+
+async fn sagas() -> (Sagas<Order>, Db, Mint) {
+    let mint = Mint::fixed(1);
+    let options = DbOptions { mint: mint.clone(), ..DbOptions::default() };
+    let db = Db::open_with("sqlite::memory:", options).await.unwrap();
+    (Sagas::open(checkout(), &db).await.unwrap(), db, mint)
+}
+
+/// The names of the messages in the outbox, in order.
+async fn sent(db: &Db) -> Vec<String> {
+    let rows = db.query("SELECT event_type FROM outbox ORDER BY id", &[]).await.unwrap();
+    rows.iter().map(|row| row.get(0).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_message_that_is_delivered_again_moves_nothing_and_sends_nothing() {
+    let (sagas, db, mint) = sagas().await;
+    let placed = Envelope::of(&Placed::one(), &mint).unwrap();
+    let moved = sagas.receive(&placed).await.unwrap();
+    let doing = Phase::Doing { step: "reserve".to_owned() };
+    assert_eq!(moved, Moved::To { id: "o-1".to_owned(), phase: doing });
+    assert_eq!(sagas.receive(&placed).await.unwrap(), Moved::Nothing);
+    assert_eq!(sent(&db).await, ["stock.reserve"]);
+}
+
+#[tokio::test]
+async fn the_clock_moves_what_nobody_answered_once() {
+    let (sagas, db, mint) = sagas().await;
+    for message in [Envelope::of(&Placed::one(), &mint), Envelope::of(&Reserved::one(), &mint)] {
+        sagas.receive(&message.unwrap()).await.unwrap();
+    }
+    assert_eq!(sagas.tick().await.unwrap(), 0, "it is not due");
+    mint.advance(Duration::from_secs(60));
+    assert_eq!(sagas.tick().await.unwrap(), 1);
+    assert_eq!(sagas.tick().await.unwrap(), 0, "the next wait has begun");
+    assert_eq!(sent(&db).await, ["stock.reserve", "payment.charge", "payment.refund"]);
+    assert_eq!(sagas.list("undoing").await.unwrap(), ["o-1"]);
+}
+
+#[tokio::test]
+async fn a_person_takes_a_stuck_undo_as_done() {
+    let (sagas, db, mint) = sagas().await;
+    for message in [
+        Envelope::of(&Placed::one(), &mint),
+        Envelope::of(&Reserved::one(), &mint),
+        Envelope::of(&Declined::one(), &mint),
+    ] {
+        sagas.receive(&message.unwrap()).await.unwrap();
+    }
+    for _ in 0..3 {
+        mint.advance(Duration::from_secs(60));
+        sagas.tick().await.unwrap();
+    }
+    assert_eq!(sagas.list("stuck").await.unwrap(), ["o-1"]);
+    let failed = Phase::Failed { why: "charge: payment.declined".to_owned() };
+    assert_eq!(sagas.skip("o-1").await.unwrap(), Moved::To { id: "o-1".to_owned(), phase: failed });
+    assert_eq!(sent(&db).await.last().unwrap(), "order.rejected");
+    let history = sagas.get("o-1").await.unwrap().unwrap().history;
+    assert!(history.iter().any(|moment| moment.what.contains("taken as done by a person")));
 }
