@@ -61,6 +61,13 @@ def rust(library):
     return prepare
 
 
+def rdkafka():
+    cache.need(("cargo", "cargo"), ("cc", "gcc"), ("make", "make"))
+    target = cache.folder("clients") / "rust-target"  # librdkafka is compiled once, whatever becomes of our own file
+    built("rust-kafka", ["cargo", "build", "--locked", "--quiet", "--target-dir", target], 900)
+    return [target / "debug/client"]
+
+
 def built(name, command, seconds=300):
     """A copy of the client's folder outside the repository, built there once for each state of its files."""
     files = sorted(file for file in (HERE / name).iterdir() if file.is_file())
@@ -84,6 +91,7 @@ KAFKA_CLIENTS = {client.name: client for client in [
     Client("sarama", go("sarama")),
     Client("kcat", kcat, cannot=("create", "delete", "transact")),  # a tool for records only
     Client("franz-go", go("franz-go")),
+    Client("rdkafka", rdkafka),
     Client("kafkajs", node("kafkajs"), codecs=("none", "gzip"), cannot=("read",)),  # reads as a member of a group only
     Client("java", java, cannot=("transact", "read at a time")),  # the console tools have neither
 ]}
