@@ -17,14 +17,19 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def succeeds(command):
+    """Whether a short command ends with 0."""
+    return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=10).returncode == 0
+
+
 class Server:
     """One process group with its output in a file."""
 
-    def __init__(self, name, command, log, env=None):
+    def __init__(self, name, command, log, env=None, **options):
         self.name, self.log = name, log
         with open(log, "ab") as out:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env,
-                                            start_new_session=True)
+                                            start_new_session=True, **options)
 
     def wait_until(self, answers, seconds):
         """Waits until `answers()` is true; `answers` may raise OSError while nobody listens yet."""

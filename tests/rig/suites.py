@@ -10,7 +10,8 @@ from pathlib import Path
 from . import bare, cache, examples, process, tour
 from .control import Control
 from .kafka import Kafka, java
-from .ottla import Ottla
+from .ottla import ROOT, Ottla, binary
+from .postgres import PostgreSQL
 from .rabbitmq import RabbitMQ
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -130,7 +131,27 @@ def examples_ottla():
     return max(examples.run(Ottla(**both), kind) for kind in examples.PROGRAMS)
 
 
+def stores():
+    """The toolkit's store suite, which `cargo test` runs on SQLite, on PostgreSQL and at full length."""
+    with PostgreSQL() as server:
+        env = {**os.environ, "STORES_DATABASE": server.url, "STORES_ROWS": os.environ.get("STORES_ROWS", "100000")}
+        # --workspace: built as `cargo test --workspace` has built it, features and all
+        command = ["cargo", "test", "--workspace", "--locked", "--test", "stores"]
+        return subprocess.run(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL).returncode
+
+
+def relay():
+    """Outbox tables written by Python programs on SQLite and PostgreSQL, relayed by the binary over both protocols."""
+    python = cache.python(TESTS / "relay/requirements.txt")
+    with Ottla() as broker, PostgreSQL() as server:
+        env = {**os.environ, **broker.env(), "POSTGRES": server.url, "OTTLA": str(binary()), "PYTHONPATH": str(TESTS)}
+        command = [python, "-m", "pytest", "-q", "-rfEs", "-p", "no:cacheprovider", "relay"]
+        return subprocess.run(command, cwd=TESTS, env=env, stdin=subprocess.DEVNULL).returncode
+
+
 SUITES = {
+    "stores-postgres": stores,
+    "relay-ottla": relay,
     "auditors": auditors,
     "bare-build": bare.build,
     "acceptance-ottla-kafka": lambda: acceptance(Ottla(), KAFKA),

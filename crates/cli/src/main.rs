@@ -1,11 +1,14 @@
 //! The command `ottla`: one file for each command.
 
 mod consume;
+mod database;
+mod events;
 mod exit;
 mod group;
 mod inspect;
 mod kafka;
 mod produce;
+mod relay;
 mod serve;
 mod table;
 mod time;
@@ -29,6 +32,8 @@ fn main() -> ExitCode {
         .subcommand(consume::command())
         .subcommand(group::command())
         .subcommand(txn::command())
+        .subcommand(relay::command())
+        .subcommand(events::command())
         .subcommand(inspect::command())
         .subcommand(verify::command())
         .get_matches();
@@ -39,6 +44,8 @@ fn main() -> ExitCode {
         Some(("consume", arguments)) => consume::run(arguments),
         Some(("group", arguments)) => group::run(arguments),
         Some(("txn", arguments)) => txn::run(arguments),
+        Some(("relay", arguments)) => relay::run(arguments),
+        Some(("events", arguments)) => events::run(arguments),
         Some(("inspect", arguments)) => inspect::run(arguments),
         Some(("verify", arguments)) => verify::run(arguments),
         _ => tour::run(), // `ottla tour`, and `ottla` alone

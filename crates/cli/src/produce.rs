@@ -191,7 +191,8 @@ impl Producer {
     }
 }
 
-fn batch(records: &[Outgoing]) -> Bytes {
+/// Records as one batch, stamped now.
+pub(crate) fn batch(records: &[Outgoing]) -> Bytes {
     let mut builder = BatchBuilder::new(Codec::None);
     for record in records {
         let headers: Vec<(&[u8], Option<&[u8]>)> = record

@@ -1,7 +1,9 @@
 //! A small Kafka client for Ottla's own commands. Blocking, one request at a time, against any Kafka.
 //!
-//! It moves requests and answers; what stands in a batch is the caller's.
+//! It moves requests and answers; what stands in a batch is the caller's. Beside it, [`amqp`]: a publisher
+//! for RabbitMQ.
 
+pub mod amqp;
 mod cluster;
 mod connection;
 mod error;

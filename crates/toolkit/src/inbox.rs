@@ -122,7 +122,7 @@ const MARK: &str =
 const MARK_ALL_SQLITE: &str = "INSERT INTO ottla_inbox (consumer, id, at)
     SELECT $1, value, $3 FROM json_each($2) WHERE TRUE ON CONFLICT DO NOTHING RETURNING id";
 const MARK_ALL_POSTGRES: &str = "INSERT INTO ottla_inbox (consumer, id, at)
-    SELECT $1, value, $3 FROM json_array_elements_text($2::json) AS value ON CONFLICT DO NOTHING RETURNING id";
+    SELECT CAST($1 AS TEXT), value, CAST($3 AS BIGINT) FROM json_array_elements_text($2::json) AS value ON CONFLICT DO NOTHING RETURNING id";
 const SWEEP: &str = "DELETE FROM ottla_inbox WHERE (consumer, id) IN
     (SELECT consumer, id FROM ottla_inbox WHERE at < $1 ORDER BY at LIMIT $2)";
 /// Marks forgotten in one transaction.

@@ -55,3 +55,16 @@ pub use self::error::{Cause, Error, Failure, Result};
 pub use self::message::Message;
 pub use self::mint::{Mint, Timestamp};
 pub use self::trace::TraceContext;
+
+/// The guides' code, compiled and run.
+#[cfg(doctest)]
+mod guides {
+    #[doc = include_str!("../../../docs/guide/cqrs.md")]
+    struct Cqrs;
+    #[doc = include_str!("../../../docs/guide/event-sourcing.md")]
+    struct EventSourcing;
+    #[doc = include_str!("../../../docs/guide/inbox.md")]
+    struct Inbox;
+    #[doc = include_str!("../../../docs/guide/outbox.md")]
+    struct Outbox;
+}

@@ -15,7 +15,7 @@ pub(super) const LAYERS: [(&str, Uses); 12] = [
     ("crates/kafka-proto", Uses::Only(&[])),
     ("crates/amqp-proto", Uses::Only(&[])),
     ("crates/engine", Uses::Only(&["crates/store"])),
-    ("crates/client", Uses::Only(&["crates/kafka-proto"])),
+    ("crates/client", Uses::Only(&["crates/kafka-proto", "crates/amqp-proto"])),
     ("crates/server", Uses::Only(&["crates/engine", "crates/kafka-proto", "crates/amqp-proto"])),
     ("crates/toolkit-derive", Uses::Only(&[])),
     ("crates/toolkit", Uses::Only(&["crates/engine", "crates/toolkit-derive"])),

@@ -302,6 +302,7 @@ struct Column(Value);
 impl<'a> FromSql<'a> for Column {
     fn from_sql(of: &Type, raw: &'a [u8]) -> Result<Self, Refusal> {
         Ok(Self(match *of {
+            Type::VOID => Value::Null, // what a function returns that returns nothing
             Type::BOOL => Value::Bool(bool::from_sql(of, raw)?),
             Type::INT2 => Value::Int(i16::from_sql(of, raw)?.into()),
             Type::INT4 => Value::Int(i32::from_sql(of, raw)?.into()),

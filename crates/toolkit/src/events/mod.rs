@@ -93,6 +93,22 @@ impl EventStore {
         Ok(Self { db: db.clone(), inline: Vec::new() })
     }
 
+    /// The store of a database that has one, changing nothing: for those who only look.
+    ///
+    /// # Errors
+    /// [`Error::Refused`](crate::Error::Refused) where there is none.
+    pub async fn existing(db: &Db) -> Result<Self> {
+        let look = db.query("SELECT 1 FROM ottla_events LIMIT 1", &[]).await;
+        match look {
+            Ok(_) => Ok(Self { db: db.clone(), inline: Vec::new() }),
+            Err(error) if error.is_transient() => Err(error.into()),
+            Err(_) => Err(crate::db::refused(
+                "looking for events",
+                "this database has no event store: is it the right one?",
+            )),
+        }
+    }
+
     /// The same store; whoever appends through it also does this, in the same transaction.
     #[must_use]
     pub fn on_append(mut self, inline: Arc<dyn OnAppend>) -> Self {
