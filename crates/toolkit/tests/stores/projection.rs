@@ -64,7 +64,13 @@ async fn folded(store: &EventStore) -> Book {
     let (mut book, mut pos) = (Book::new(), Pos::START);
     loop {
         let page = store.after(pos, 1_000).await.unwrap();
-        let Some(last) = page.last() else { return book };
+        let Some(last) = page.last() else {
+            if store.gap(pos).await.unwrap().0 == 0 {
+                return book;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await; // held back by somebody's open transaction
+            continue;
+        };
         pos = last.pos;
         for event in page {
             let entry = book.entry(event.stream.clone().unwrap()).or_default();
