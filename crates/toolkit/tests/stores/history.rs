@@ -10,7 +10,7 @@ use ottla::{Envelope, Error};
 use serde::{Deserialize, Serialize};
 
 use crate::account::{Account, Command, Event, append, seed};
-use crate::support::{Chance, Fresh, rows, until};
+use crate::support::{Chance, Fresh, rows, settled, until};
 
 async fn store() -> (Fresh, EventStore) {
     let fresh = Fresh::new().await;
@@ -227,6 +227,7 @@ async fn a_rule_over_course_and_student_holds_whoever_enrols_at_the_same_time() 
     for one in tries {
         one.await.unwrap();
     }
+    settled(&store).await;
     let all = store.after(Pos::START, 100).await.unwrap();
     let (mut courses, mut students) = (HashMap::new(), HashMap::new());
     for event in &all {

@@ -102,3 +102,14 @@ pub(crate) async fn until<F: AsyncFnMut() -> bool>(what: &str, mut holds: F) {
     }
     panic!("not within 30 s: {what}");
 }
+
+/// Waits until every event is handed out: on a server, other tests' open transactions hold the newest back.
+/// What was handed out once always is.
+pub(crate) async fn settled(store: &ottla::events::EventStore) {
+    until("every event is handed out", async || {
+        let all = store.gap(ottla::events::Pos::START).await.unwrap().0;
+        let seen = store.after(ottla::events::Pos::START, 10_000).await.unwrap().len();
+        u64::try_from(seen).unwrap() == all
+    })
+    .await;
+}
