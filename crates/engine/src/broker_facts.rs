@@ -116,6 +116,121 @@ pub enum BrokerFact {
         /// If not: only up to this place.
         upto: u64,
     },
+    /// What a virtual host is told about itself.
+    VhostDescribed {
+        /// Which.
+        name: String,
+        /// What.
+        about: VhostAbout,
+    },
+    /// How much a virtual host may hold.
+    VhostLimited {
+        /// Which.
+        name: String,
+        /// Replaces all limits.
+        limits: LimitsImage,
+    },
+    /// How much a user may open.
+    UserLimited {
+        /// Which.
+        name: String,
+        /// Replaces all limits.
+        limits: LimitsImage,
+    },
+    /// A user is as it says here, with a secret of any kind.
+    UserDefined {
+        /// Its `hash` is empty.
+        user: UserImage,
+        /// What opens it.
+        secret: SecretImage,
+    },
+    /// Which routing keys of a topic exchange a user may use.
+    TopicPermissionSet {
+        /// The user.
+        user: String,
+        /// The virtual host.
+        vhost: String,
+        /// The exchange.
+        exchange: String,
+        /// Which.
+        permission: TopicPermissionImage,
+    },
+    /// A user may use all routing keys again.
+    TopicPermissionDeleted {
+        /// The user.
+        user: String,
+        /// The virtual host.
+        vhost: String,
+        /// Of this exchange; `None` for all of them.
+        exchange: Option<String>,
+    },
+    /// An operator policy is as it says here.
+    OperatorPolicySet {
+        /// Where.
+        vhost: String,
+        /// The policy.
+        policy: PolicyImage,
+    },
+    /// An operator policy is gone.
+    OperatorPolicyDeleted {
+        /// Where.
+        vhost: String,
+        /// Its name.
+        name: String,
+    },
+}
+
+/// What a virtual host is told about itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VhostAbout {
+    /// For people.
+    pub description: String,
+    /// For people.
+    pub tags: Vec<String>,
+    /// The type of a queue whose declaration does not say; `None` for classic.
+    pub default_queue_type: Option<String>,
+}
+
+/// Limits; `None` for no limit. A virtual host has no `max_channels`, a user no `max_queues`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitsImage {
+    /// `max-connections`
+    pub max_connections: Option<u64>,
+    /// `max-queues`
+    pub max_queues: Option<u64>,
+    /// `max-channels`
+    pub max_channels: Option<u64>,
+}
+
+/// What a password is compared with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SecretImage {
+    /// No password opens it.
+    None,
+    /// Four octets of salt, then the SHA-256 of salt and password: RabbitMQ's default.
+    Sha256(Vec<u8>),
+    /// Four octets of salt, then the SHA-512 of salt and password: RabbitMQ's other one.
+    Sha512(Vec<u8>),
+}
+
+/// Which routing keys of a topic exchange a user may use: regular expressions, with `{username}` and `{vhost}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicPermissionImage {
+    /// Publish with.
+    pub write: String,
+    /// Bind with.
+    pub read: String,
+}
+
+/// What stands in a snapshot beside [`BrokerImage`], which was released before it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BrokerExtras {
+    /// By virtual host: what it is told, its limits, its operator policies.
+    pub vhosts: Vec<(String, VhostAbout, LimitsImage, Vec<PolicyImage>)>,
+    /// By user: its secret, if it is not in its image, and its limits.
+    pub users: Vec<(String, Option<SecretImage>, LimitsImage)>,
+    /// User, virtual host, exchange, which keys.
+    pub topic_permissions: Vec<(String, String, String, TopicPermissionImage)>,
 }
 
 /// A user.

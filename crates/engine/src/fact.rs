@@ -97,6 +97,8 @@ pub(crate) enum ObjectKey {
     },
     /// What may have been delivered of a queue, by stream.
     Delivered(u64),
+    /// What stands beside [`Broker`](Self::Broker).
+    BrokerExtras,
 }
 
 /// The bytes of a fact, a key or an object.

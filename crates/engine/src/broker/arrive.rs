@@ -32,11 +32,15 @@ pub(super) struct Arriving {
 pub(super) struct Leaving {
     pub(super) queue: Arc<Queue>,
     pub(super) seqs: Vec<Seq>,
+    /// Only if this one of those that arrive was taken in by all its queues; `None`: in any case.
+    pub(super) with: Option<usize>,
 }
 
 /// What became of an arriving message.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Arrived {
+    /// A queue took it in.
+    pub(super) taken: bool,
     /// A queue refused it.
     pub(super) rejected: bool,
     /// Where it stands in the log, if a queue or a stream has it there.
@@ -92,6 +96,7 @@ impl Broker {
         for (arrives, body) in arriving.iter().zip(bodies) {
             plan.take_in(arrives, body, &mut guards, work);
         }
+        plan.leave_along(leaving, &mut guards);
         let mut partitions = lock_partitions(&streams);
         for (additions, _) in &partitions {
             plan.add(additions);
@@ -111,13 +116,14 @@ impl Broker {
             let places = appended.as_ref().map(|appended| appended.items.as_slice());
             let place = |item: usize| places.and_then(|places| places.get(item).copied());
             let lsn = fate.own.and_then(place);
+            let taken = !fate.takers.is_empty();
             for (id, logs) in fate.takers {
                 if let Some((queue, state)) = guards.get_mut(&id) {
                     self.enter(queue, state, arrives, lsn.filter(|_| logs), now, work);
                 }
             }
             let newest = fate.items.into_iter().filter_map(place).max();
-            arrived.push(Arrived { rejected: fate.rejected, lsn: newest });
+            arrived.push(Arrived { taken, rejected: fate.rejected, lsn: newest });
         }
         drop(guards);
         let durable = self.store.durable();
@@ -200,7 +206,22 @@ impl Plan {
         self.items - 1
     }
 
+    /// What leaves in any case.
     fn leave(&mut self, leaving: &[Leaving], guards: &mut Guards<'_>) {
+        self.end(leaving.iter().filter(|leaves| leaves.with.is_none()), guards);
+    }
+
+    /// What leaves because it arrives elsewhere.
+    fn leave_along(&mut self, leaving: &[Leaving], guards: &mut Guards<'_>) {
+        let arrives = |index: usize| {
+            self.fates.get(index).is_some_and(|fate| !fate.rejected && !fate.takers.is_empty())
+        };
+        let along: Vec<&Leaving> =
+            leaving.iter().filter(|leaves| leaves.with.is_some_and(arrives)).collect();
+        self.end(along.into_iter(), guards);
+    }
+
+    fn end<'a>(&mut self, leaving: impl Iterator<Item = &'a Leaving>, guards: &mut Guards<'_>) {
         for leaves in leaving {
             let Some((_, state)) = guards.get_mut(&leaves.queue.id) else { continue };
             let ended = leaves.seqs.iter().filter_map(|seq| state.remove(*seq));

@@ -113,6 +113,9 @@ impl Broker {
             channel: channel.key,
             mailbox: Arc::clone(&channel.connection.mailbox),
             no_ack: request.no_ack,
+            exclusive: request.exclusive,
+            prefetch: channel.prefetch,
+            arguments: request.arguments.clone(),
         };
         let now = self.clock.now();
         let mut work = Work::default();
@@ -171,6 +174,7 @@ impl Broker {
                 self.on_queues(channel, &shared_limit(channel));
             }
         }
+        channel.card.set_prefetch(channel.prefetch, channel.shared_prefetch);
     }
 
     /// `basic.recover` with requeue: everything the channel holds is returned. Forget its delivery tags.
@@ -184,6 +188,7 @@ impl Broker {
     /// The channel is gone: its consumers end, what it held is returned.
     pub fn close_channel(&self, mut channel: Channel) {
         let promises = channel.connection.mailbox.drop_channel(channel.key);
+        channel.connection.lock_cards().remove(&channel.key);
         if let Some((tag, _)) = channel.reply.clone() {
             self.forget_replies(&mut channel, &tag);
         }
@@ -303,7 +308,11 @@ impl Broker {
     }
 
     /// A queue that this channel may read from.
-    fn readable(&self, channel: &Channel, name: &str) -> Result<Arc<Queue>, BrokerError> {
+    pub(super) fn readable(
+        &self,
+        channel: &Channel,
+        name: &str,
+    ) -> Result<Arc<Queue>, BrokerError> {
         let state = self.state();
         let queue = self.find_queue(&state, channel, name)?;
         self.permit(&state, channel, Access::Read, Resource::Queue(&queue.name))?;

@@ -32,7 +32,8 @@ impl Broker {
         let leaving = match &corpse.what {
             Remains::Refused(_) => Vec::new(),
             Remains::Entry(entry) => {
-                vec![Leaving { queue: Arc::clone(&corpse.queue), seqs: vec![Seq(entry.seq.0)] }]
+                let (queue, seqs) = (Arc::clone(&corpse.queue), vec![Seq(entry.seq.0)]);
+                vec![Leaving { queue, seqs, with: None }]
             }
         };
         let letter =

@@ -43,10 +43,10 @@ impl Broker {
             return Err(BrokerError::precondition(SERVER_NAMED));
         }
         let vhost = channel.vhost().to_owned();
-        let declaration = judge(&name, &vhost, request)?;
         let mut state = self.state_mut();
+        let default = self.vhost(&state, channel)?.default_queue_type();
+        let declaration = judge(&name, &vhost, request, default)?;
         self.permit(&state, channel, Access::Configure, Resource::Queue(&name))?;
-        self.vhost(&state, channel)?;
         if let Some(queue) = state.find(&vhost, &name) {
             let own = queue.owner == declaration.exclusive.then_some(channel.connection.id);
             if !own {
@@ -84,6 +84,7 @@ impl Broker {
             return Err(BrokerError::new(ErrorKind::ResourceError, "too many queues"));
         }
         let vhost = channel.vhost();
+        self.check_queue_limit(state, vhost, name)?;
         let owner = declaration.exclusive.then_some(channel.connection.id);
         let id = self.store.new_stream_id();
         let mut place = Lsn::ZERO;
@@ -190,6 +191,7 @@ impl Broker {
     /// ([`close_channel`](Self::close_channel)); its exclusive queues are deleted here.
     pub fn disconnect(&self, connection: &Connection) {
         connection.mailbox.close();
+        self.connections().remove(&connection.id);
         let owned = std::mem::take(&mut *connection.owned());
         let now = self.clock.now();
         let mut work = Work::default();
@@ -306,11 +308,21 @@ impl State {
 }
 
 /// Understands a declaration.
-fn judge(name: &str, vhost: &str, request: QueueDeclare<'_>) -> Result<Declaration, BrokerError> {
+///
+/// `default` is the virtual host's type for queues that do not say; where the type cannot be what the flags
+/// ask for, it is a classic queue, as in RabbitMQ.
+fn judge(
+    name: &str,
+    vhost: &str,
+    request: QueueDeclare<'_>,
+    default: QueueType,
+) -> Result<Declaration, BrokerError> {
     let object = format!("queue '{name}' in vhost '{vhost}'");
     let explain =
         |error: crate::queue::ArgumentError| BrokerError::precondition(error.explain(&object));
-    let queue_type = QueueType::of(&request.arguments, QueueType::Classic).map_err(explain)?;
+    let fits = request.durable && !request.exclusive && !request.auto_delete;
+    let default = if fits { default } else { QueueType::Classic };
+    let queue_type = QueueType::of(&request.arguments, default).map_err(explain)?;
     let declaration = Declaration {
         durable: request.durable,
         auto_delete: request.auto_delete,

@@ -210,6 +210,7 @@ impl Broker {
         change: Change,
     ) -> Result<(Lsn, bool), BrokerError> {
         self.permit(state, channel, Access::Read, Resource::Exchange(&binding.source))?;
+        self.permit_topics(state, channel, Access::Read, &binding.source, &[&binding.key])?;
         let vhost = self.vhost_mut(state, channel)?;
         let refused = |error| BrokerError::bind(error, channel.vhost());
         let image = BindingImage::of(&binding);

@@ -19,6 +19,7 @@ mod delayed;
 mod effects;
 mod error;
 mod exchanges;
+mod extras;
 mod history;
 mod mailbox;
 mod message;
@@ -26,6 +27,7 @@ mod properties;
 mod publish;
 mod queue;
 mod recovery;
+mod registry;
 mod reply;
 mod request;
 mod slots;
@@ -45,7 +47,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use ottla_store::frame::{Frame, Item};
 use ottla_store::{Lsn, Reservation, Store, StreamId};
 
-pub use self::connection::{Channel, Connection, ConnectionId, Login, Peer};
+pub use self::admin::{
+    BindingView, ChannelView, ConsumerView, ExchangeView, Filter, MoveTarget, Moved, NewUser,
+    OwnerView, Peeked, PolicyKind, PolicyView, QueueView, Totals, UserView, VhostView,
+};
+pub use self::connection::{
+    Channel, ChannelCard, ChannelMode, Client, Connection, ConnectionId, Login, Peer,
+};
 pub use self::error::{BrokerError, ErrorKind};
 pub use self::mailbox::{Delivery, Got, Mailbox, Parcel};
 pub use self::publish::Gathering;
@@ -56,8 +64,9 @@ pub use self::request::{
     Published, QueueDeclare, QueueDeclared, QueueId, QueueStatus, Removed, Seq, Transaction,
 };
 pub use crate::broker_facts::{
-    BindingImage, BrokerFact, BrokerImage, ExchangeImage, MessageImage, PermissionImage,
-    PolicyImage, QueueImage, QueueMessages, UserImage, VhostImage,
+    BindingImage, BrokerExtras, BrokerFact, BrokerImage, ExchangeImage, LimitsImage, MessageImage,
+    PermissionImage, PolicyImage, QueueImage, QueueMessages, SecretImage, TopicPermissionImage,
+    UserImage, VhostAbout, VhostImage,
 };
 
 use self::effects::{Corpse, Work};
@@ -69,8 +78,9 @@ use crate::broker_facts as facts;
 use crate::catalog::Catalog;
 use crate::chance::{Chance, base64_id};
 use crate::clock::Clock;
+use crate::exchange::Routing;
 use crate::fact::{ObjectKey, encode};
-use crate::queue::{ChannelKey, Command};
+use crate::queue::Command;
 use crate::vhost::{Access, Resource};
 
 /// The broker behind AMQP. What a session does, in order:
@@ -107,6 +117,8 @@ pub struct Broker {
     stalled: Mutex<Vec<Corpse>>,
     /// Queues that ended and found no room in the log.
     unforgotten: Mutex<Vec<Arc<Queue>>>,
+    /// The clients that are connected.
+    connections: Mutex<BTreeMap<ConnectionId, Arc<Connection>>>,
     chance: Mutex<Chance>,
     next: AtomicU64,
 }
@@ -119,49 +131,6 @@ impl Broker {
         let (name, known) = state.users.get_key_value(user)?;
         let tags = known.image.tags.clone();
         known.accepts(password, peer).then(|| Login { user: Arc::clone(name), tags })
-    }
-
-    /// `connection.open`
-    ///
-    /// # Errors
-    /// 530 if there is no such virtual host, or the user may not enter it.
-    pub fn connect(&self, login: Login, vhost: &str) -> Result<Arc<Connection>, BrokerError> {
-        let state = self.state();
-        let Some(known) = state.vhosts.get(vhost) else {
-            let text = format!("vhost {vhost} not found");
-            return Err(BrokerError::new(ErrorKind::NotAllowed, text));
-        };
-        let user = state.users.get(&login.user);
-        if user.is_none_or(|user| !user.permissions.contains_key(vhost)) {
-            let text = format!("access to vhost '{vhost}' refused for user '{}'", login.user);
-            return Err(BrokerError::new(ErrorKind::NotAllowed, text));
-        }
-        Ok(Arc::new(Connection {
-            id: ConnectionId(self.next_id()),
-            login,
-            vhost: Arc::clone(&known.name),
-            mailbox: Arc::default(),
-            owned: Mutex::default(),
-            readers: Mutex::default(),
-        }))
-    }
-
-    /// `channel.open`
-    #[must_use]
-    pub fn open_channel(&self, connection: &Arc<Connection>) -> Channel {
-        Channel {
-            connection: Arc::clone(connection),
-            key: ChannelKey(self.next_id()),
-            last: None,
-            last_queue: None,
-            prefetch: 0,
-            shared_prefetch: 0,
-            consumers: HashMap::new(),
-            queues: BTreeMap::new(),
-            reply: None,
-            gathered: Vec::new(),
-            gathered_bytes: 0,
-        }
     }
 
     /// `None` if everything the channel published is visible; otherwise wait until the log is durable
@@ -216,6 +185,7 @@ impl Broker {
         let queues: Vec<Arc<Queue>> = {
             let state = self.state();
             sink(&encode(&ObjectKey::Broker), state.changed, &encode(&state.image()));
+            sink(&encode(&ObjectKey::BrokerExtras), state.changed, &encode(&state.extras()));
             state.queues.values().filter(|queue| queue.is_logged()).cloned().collect()
         };
         for queue in queues {
@@ -265,9 +235,31 @@ impl Broker {
         resource: Resource<'_>,
     ) -> Result<(), BrokerError> {
         match state.users.get(channel.connection.user()) {
+            _ if channel.connection.trusted => Ok(()),
             Some(user) => user.check(access, resource, channel.vhost()),
             None => Err(BrokerError::refused("the user was deleted")),
         }
+    }
+
+    /// Whether the user may use these routing keys of a topic exchange; other types have no such rule.
+    fn permit_topics(
+        &self,
+        state: &State,
+        channel: &Channel,
+        access: Access,
+        exchange: &str,
+        keys: &[&str],
+    ) -> Result<(), BrokerError> {
+        let Some(user) = state.users.get(channel.connection.user()) else { return Ok(()) };
+        if user.topics.is_empty() || channel.connection.trusted {
+            return Ok(());
+        }
+        let vhost = channel.vhost();
+        let known = state.vhosts.get(vhost).and_then(|vhost| vhost.topology.exchange(exchange));
+        if known.is_none_or(|known| known.kind.routing != Routing::Topic) {
+            return Ok(());
+        }
+        keys.iter().try_for_each(|key| user.check_topic(access, exchange, key, vhost))
     }
 
     fn next_id(&self) -> u64 {

@@ -75,7 +75,7 @@ impl Broker {
         let arrived = self.arrive(Purpose::Grow, &[arriving], &[], now, &mut work);
         self.finish(work, now);
         let (arrived, _) = arrived?;
-        let Arrived { rejected, lsn } = arrived.first().copied().unwrap_or_default();
+        let Arrived { rejected, lsn, .. } = arrived.first().copied().unwrap_or_default();
         channel.last = channel.last.max(lsn);
         Ok(Published { routed, rejected, lsn })
     }
@@ -134,7 +134,7 @@ impl Broker {
         let gathered = std::mem::take(&mut channel.gathered);
         gathered.iter().for_each(|one| self.remember(channel.vhost(), &one.message));
         channel.gathered_bytes = 0;
-        let published = arrived.into_iter().map(|Arrived { rejected, lsn }| {
+        let published = arrived.into_iter().map(|Arrived { rejected, lsn, .. }| {
             channel.last = channel.last.max(lsn);
             Published { routed: true, rejected, lsn }
         });
@@ -215,7 +215,7 @@ impl Broker {
         let acked = settlements.iter().filter(|(_, outcome)| *outcome == Outcome::Ack);
         for held in acked.flat_map(|(messages, _)| messages) {
             let Some(queue) = channel.queues.get(&held.queue) else { continue };
-            let new = || Leaving { queue: Arc::clone(queue), seqs: Vec::new() };
+            let new = || Leaving { queue: Arc::clone(queue), seqs: Vec::new(), with: None };
             leaving.entry(held.queue).or_insert_with(new).seqs.push(held.seq);
         }
         leaving.into_values().collect()
@@ -282,6 +282,7 @@ impl Broker {
             false => Arguments::new(),
         };
         let keys = routing_keys(routing_key, &headers)?;
+        self.permit_topics(&state, channel, Access::Write, exchange, &keys)?;
         if headers.get("BCC").is_some() {
             let mut visible = headers.clone();
             visible.remove("BCC");

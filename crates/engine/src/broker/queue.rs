@@ -23,6 +23,7 @@ use crate::queue::{
     Settings,
 };
 use crate::topic::Isolation;
+use crate::value::Arguments;
 
 /// One queue.
 #[derive(Debug)]
@@ -71,6 +72,9 @@ pub(super) struct Consumer {
     pub(super) channel: ChannelKey,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) no_ack: bool,
+    pub(super) exclusive: bool,
+    pub(super) prefetch: u32,
+    pub(super) arguments: Arguments,
 }
 
 /// What the log says of deliveries: after a start only what may have been delivered says so.

@@ -8,7 +8,7 @@ use ottla_store::{Lsn, ReplayFact, ReplayItem, Store, StreamId};
 use super::Broker;
 use super::delayed::Delayed;
 use super::effects::Work;
-use super::facts::{BrokerFact, BrokerImage, QueueMessages};
+use super::facts::{BrokerExtras, BrokerFact, BrokerImage, QueueMessages};
 use super::history::is_history;
 use super::message::Head;
 use super::queue::{Arrival, Delivered, NodeRules, Recovered};
@@ -22,6 +22,9 @@ use crate::queue::{Command, Entry, NEVER};
 #[derive(Debug, Default)]
 pub(crate) struct BrokerRecovery {
     state: State,
+    /// Came before the broker they belong to.
+    extras: Option<BrokerExtras>,
+    restored: bool,
     queues: HashMap<StreamId, Found>,
 }
 
@@ -43,6 +46,19 @@ impl BrokerRecovery {
     /// The snapshot's broker.
     pub(crate) fn restore(&mut self, applied: Lsn, image: BrokerImage) {
         self.state = State::restore(image, applied);
+        self.restored = true;
+        if let Some(extras) = self.extras.take() {
+            self.state.adopt(extras);
+        }
+    }
+
+    /// What the snapshot has beside its broker.
+    pub(crate) fn restore_extras(&mut self, extras: BrokerExtras) {
+        if self.restored {
+            self.state.adopt(extras);
+        } else {
+            self.extras = Some(extras);
+        }
     }
 
     /// The snapshot's messages of a queue.
@@ -176,6 +192,7 @@ impl BrokerRecovery {
             replies: Mutex::default(),
             stalled: Mutex::default(),
             unforgotten: Mutex::default(),
+            connections: Mutex::default(),
             chance: Mutex::new(Chance::new(seed)),
             next: 1.into(),
         };

@@ -7,14 +7,14 @@ use ottla_store::{Lsn, StreamId};
 
 use super::access::User;
 use super::facts::{
-    BindingImage, BrokerFact, BrokerImage, ExchangeImage, PermissionImage, PolicyImage, QueueImage,
-    VhostImage,
+    BindingImage, BrokerFact, BrokerImage, ExchangeImage, LimitsImage, PermissionImage,
+    PolicyImage, QueueImage, VhostAbout, VhostImage,
 };
 use super::message::Message;
 use super::queue::{NodeRules, Queue};
 use crate::clock::Now;
 use crate::exchange::{Destination, ExchangeName, Removed, Topology};
-use crate::queue::Rules;
+use crate::queue::{QueueType, Rules};
 use crate::value::Value;
 use crate::vhost::{ApplyTo, Pattern, Permissions, Policy, Target};
 
@@ -37,6 +37,10 @@ pub(super) struct Vhost {
     pub(super) policies: BTreeMap<String, Policy>,
     /// What its `x-recent-history` exchanges remember.
     pub(super) history: Mutex<HashMap<Arc<str>, VecDeque<Arc<Message>>>>,
+    /// Policies that clients and their policies cannot get around.
+    pub(super) operators: BTreeMap<String, Policy>,
+    pub(super) about: VhostAbout,
+    pub(super) limits: LimitsImage,
 }
 
 impl Default for State {
@@ -63,7 +67,17 @@ impl Vhost {
             queues: BTreeMap::new(),
             policies: BTreeMap::new(),
             history: Mutex::default(),
+            operators: BTreeMap::new(),
+            about: VhostAbout::default(),
+            limits: LimitsImage::default(),
         }
+    }
+
+    /// The type of a queue whose declaration does not say.
+    pub(super) fn default_queue_type(&self) -> QueueType {
+        let known = [QueueType::Classic, QueueType::Quorum, QueueType::Stream];
+        let word = self.about.default_queue_type.as_deref();
+        known.into_iter().find(|known| Some(known.as_str()) == word).unwrap_or_default()
     }
 
     /// Whether both ends of a binding survive a restart.
@@ -82,12 +96,22 @@ impl Vhost {
     pub(super) fn rules(&self, queue: &Queue) -> Rules {
         let own = Rules::of_arguments(queue.declaration.queue_type, &queue.declaration.arguments);
         let own = own.unwrap_or_default(); // judged when it was declared
-        let target = Target::Queue(queue.declaration.queue_type);
-        let policy = Policy::effective(self.policies.values(), target, &queue.name);
-        match policy.and_then(|policy| Rules::of_policy(&policy.definition).ok()) {
-            Some(rules) => own.under(rules),
-            None => own,
+        let [policy, operator] = self
+            .effective(queue)
+            .map(|policy| policy.and_then(|policy| Rules::of_policy(&policy.definition).ok()));
+        match (policy, operator) {
+            (Some(policy), Some(operator)) => own.under(policy.below(operator)),
+            (Some(one), None) => own.under(one),
+            (None, Some(operator)) => own.below(operator),
+            (None, None) => own,
         }
+    }
+
+    /// The policy and the operator policy that hold for a queue.
+    pub(super) fn effective(&self, queue: &Queue) -> [Option<&Policy>; 2] {
+        let target = Target::Queue(queue.declaration.queue_type);
+        [&self.policies, &self.operators]
+            .map(|policies| Policy::effective(policies.values(), target, &queue.name))
     }
 
     fn image(&self) -> VhostImage {
@@ -169,7 +193,7 @@ impl State {
         self.change(fact, lsn);
     }
 
-    fn change(&mut self, fact: BrokerFact, lsn: Lsn) {
+    pub(super) fn change(&mut self, fact: BrokerFact, lsn: Lsn) {
         match fact {
             BrokerFact::VhostCreated { name } => {
                 let vhost = Vhost::new(&name);
@@ -178,9 +202,26 @@ impl State {
             BrokerFact::VhostDeleted { name } => self.remove_vhost(&name),
             BrokerFact::UserSet(image) => {
                 let name: Arc<str> = image.name.as_str().into();
-                let known = self.users.remove(&name).map(|user| user.permissions);
-                let permissions = known.unwrap_or_default();
-                self.users.insert(name, User { image, permissions });
+                self.define_user(name, User::new(image));
+            }
+            BrokerFact::UserDefined { user, secret } => {
+                let name: Arc<str> = user.name.as_str().into();
+                self.define_user(name, User { secret, ..User::new(user) });
+            }
+            BrokerFact::UserLimited { name, limits } => {
+                if let Some(user) = self.users.get_mut(name.as_str()) {
+                    user.limits = limits;
+                }
+            }
+            BrokerFact::TopicPermissionSet { user, vhost, exchange, permission } => {
+                if let Some(user) = self.users.get_mut(user.as_str()) {
+                    user.set_topics(vhost.into(), exchange.into(), permission);
+                }
+            }
+            BrokerFact::TopicPermissionDeleted { user, vhost, exchange } => {
+                if let Some(user) = self.users.get_mut(user.as_str()) {
+                    user.forget_topics(&vhost, exchange.as_deref());
+                }
             }
             BrokerFact::UserDeleted { name } => {
                 self.users.remove(name.as_str());
@@ -218,7 +259,11 @@ impl State {
         | BrokerFact::Bound { vhost, .. }
         | BrokerFact::Unbound { vhost, .. }
         | BrokerFact::PolicySet { vhost, .. }
-        | BrokerFact::PolicyDeleted { vhost, .. }) = &fact
+        | BrokerFact::PolicyDeleted { vhost, .. }
+        | BrokerFact::OperatorPolicySet { vhost, .. }
+        | BrokerFact::OperatorPolicyDeleted { vhost, .. }
+        | BrokerFact::VhostDescribed { name: vhost, .. }
+        | BrokerFact::VhostLimited { name: vhost, .. }) = &fact
         else {
             return;
         };
@@ -246,8 +291,29 @@ impl State {
                 vhost.policies.remove(&name);
                 vhost.apply_policies();
             }
+            BrokerFact::OperatorPolicySet { policy, .. } => {
+                if let Some(policy) = policy.policy() {
+                    vhost.operators.insert(policy.name.to_string(), policy);
+                    vhost.apply_policies();
+                }
+            }
+            BrokerFact::OperatorPolicyDeleted { name, .. } => {
+                vhost.operators.remove(&name);
+                vhost.apply_policies();
+            }
+            BrokerFact::VhostDescribed { about, .. } => vhost.about = about,
+            BrokerFact::VhostLimited { limits, .. } => vhost.limits = limits,
             _ => {}
         }
+    }
+
+    /// A user that was known keeps what it may do.
+    fn define_user(&mut self, name: Arc<str>, user: User) {
+        let user = match self.users.remove(&name) {
+            Some(known) => User { image: user.image, secret: user.secret, ..known },
+            None => user,
+        };
+        self.users.insert(name, user);
     }
 
     /// Makes a queue exist.
@@ -275,6 +341,7 @@ impl State {
         }
         for user in self.users.values_mut() {
             user.permissions.remove(name);
+            user.forget_topics(name, None);
         }
     }
 }
@@ -309,7 +376,7 @@ impl Vhost {
 }
 
 impl PolicyImage {
-    fn of(policy: &Policy) -> Self {
+    pub(super) fn of(policy: &Policy) -> Self {
         Self {
             name: policy.name.to_string(),
             pattern: policy.pattern.as_str().to_owned(),
@@ -332,7 +399,7 @@ impl PolicyImage {
 }
 
 impl PermissionImage {
-    fn of(permissions: &Permissions) -> Self {
+    pub(super) fn of(permissions: &Permissions) -> Self {
         let [configure, write, read] = permissions.patterns().map(str::to_owned);
         Self { configure, write, read }
     }

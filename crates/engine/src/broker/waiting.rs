@@ -45,7 +45,7 @@ impl Broker {
         };
         let now = self.clock.now();
         let mut work = Work::default();
-        let leaving = Leaving { queue, seqs: vec![message] };
+        let leaving = Leaving { queue, seqs: vec![message], with: None };
         let (_, lsn) = self.arrive(Purpose::Shrink, &[], &[leaving], now, &mut work)?;
         self.finish(work, now);
         Ok((lsn.is_some(), lsn.unwrap_or(Lsn::ZERO)))
@@ -95,7 +95,7 @@ impl Broker {
             }
         };
         again(&mut due);
-        let leaving = Leaving { queue: Arc::clone(queue), seqs: seqs.clone() };
+        let leaving = Leaving { queue: Arc::clone(queue), seqs: seqs.clone(), with: None };
         let moved = self.arrive(Purpose::Shrink, &arriving, &[leaving], now, work).is_ok();
         if !moved {
             again(&mut seqs.into_iter().map(|seq| seq.0));

@@ -280,6 +280,7 @@ impl Replay for Recovery {
                 self.groups.insert(id, (decode(bytes)?, applied));
             }
             ObjectKey::Broker => self.broker.restore(applied, decode(bytes)?),
+            ObjectKey::BrokerExtras => self.broker.restore_extras(decode(bytes)?),
             ObjectKey::Queue(stream) => {
                 self.broker.restore_queue(StreamId(stream), applied, decode(bytes)?);
             }

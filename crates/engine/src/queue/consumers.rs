@@ -65,6 +65,12 @@ impl Consumers {
         self.unacked
     }
 
+    /// How many messages each channel holds.
+    pub(super) fn held(&self) -> impl Iterator<Item = (ChannelKey, u64)> {
+        let count = |channel: &Channel| u64::try_from(channel.held.len()).unwrap_or(u64::MAX);
+        self.channels.iter().map(move |(key, channel)| (*key, count(channel)))
+    }
+
     pub(super) fn has_exclusive(&self) -> bool {
         // an exclusive consumer is alone
         self.all.values().next().is_some_and(|consumer| consumer.wish.exclusive)

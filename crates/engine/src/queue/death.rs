@@ -31,6 +31,19 @@ pub struct Dying<'a> {
     pub expiration: Option<&'a str>,
 }
 
+/// Where and how a message died last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastDeath<'a> {
+    /// The queue it was in.
+    pub queue: &'a str,
+    /// `rejected`, `expired`, …
+    pub reason: &'a str,
+    /// The exchange it had been published to.
+    pub exchange: &'a str,
+    /// With these keys.
+    pub routing_keys: Vec<&'a str>,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 struct Record {
     origin: Origin,
@@ -95,6 +108,18 @@ impl Deaths {
         self.records.truncate(RECORDS_MAX);
         self.first.get_or_insert_with(|| origin.clone());
         self.last = Some(origin);
+    }
+
+    /// The newest death.
+    #[must_use]
+    pub fn last(&self) -> Option<LastDeath<'_>> {
+        let record = self.records.first()?;
+        Some(LastDeath {
+            queue: &record.origin.queue,
+            reason: &record.origin.reason,
+            exchange: &record.origin.exchange,
+            routing_keys: record.routing_keys.iter().map(|key| &**key).collect(),
+        })
     }
 
     /// Whether going to that queue would close a circle that nobody breaks: it died there before,

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::command::{Command, ConsumerId, Death, DeleteReason, Effect, Refusal};
+use super::command::{ChannelKey, Command, ConsumerId, Death, DeleteReason, Effect, Refusal};
 use super::consumers::Consumers;
 use super::delivery::Delayed;
 use super::entry::{Entry, NEVER};
 use super::ready::Ready;
-use super::settings::{Acceptance, Overflow, Settings};
+use super::settings::{Acceptance, Order, Overflow, Settings};
 use crate::clock::{Monotonic, Now, Wall};
 
 /// One queue. Same commands at the same times, same effects.
@@ -184,6 +184,22 @@ impl Machine {
     #[must_use]
     pub fn browse(&self, max: usize) -> Vec<Entry> {
         self.ready.browse(max)
+    }
+
+    /// Takes a ready message out, to be moved elsewhere; false if it is not ready any more.
+    pub fn withdraw(&mut self, entry: &Entry) -> bool {
+        self.ready.withdraw(entry)
+    }
+
+    /// Gives back what [`withdraw`](Self::withdraw) took, to its original position; a
+    /// [`Command::Tick`] that follows delivers it.
+    pub fn put_back(&mut self, entry: Entry) {
+        self.ready.put_back(entry, Order::Position);
+    }
+
+    /// How many messages each channel holds.
+    pub fn held(&self) -> impl Iterator<Item = (ChannelKey, u64)> {
+        self.consumers.held()
     }
 
     /// Whether it was deleted; every further command is refused.

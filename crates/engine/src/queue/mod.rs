@@ -26,7 +26,7 @@ pub use command::{
     CancelReason, ChannelKey, Command, Consume, ConsumerId, Death, DeleteReason, Effect, Outcome,
     Refusal,
 };
-pub use death::{Deaths, Dying, remove_selectors};
+pub use death::{Deaths, Dying, LastDeath, remove_selectors};
 pub use entry::{Entry, NEVER};
 pub use machine::{Counts, Deadline, Machine};
 pub use settings::{Acceptance, Order, Overflow, Retry, RetryOn, Settings};

@@ -118,6 +118,20 @@ impl Ready {
         Some(entry)
     }
 
+    /// Takes this message out, wherever it stands; false if it is not here.
+    pub(super) fn withdraw(&mut self, entry: &Entry) -> bool {
+        let returned = self.returned.iter().find(|(_, other)| other.seq == entry.seq);
+        let place = match returned.map(|(number, _)| *number) {
+            Some(number) => Place::Returned(number),
+            None => Place::Lane(entry.priority, entry.seq),
+        };
+        let taken = self.take(place, entry.expires_at);
+        if let Some(taken) = &taken {
+            self.subtract(taken);
+        }
+        taken.is_some()
+    }
+
     /// Takes one message whose time is over, wherever it stands.
     pub(super) fn pop_expired(&mut self, now: Wall) -> Option<Entry> {
         let expired = |lane: &Lane| lane.fresh.front().is_some_and(|first| first.is_expired(now));

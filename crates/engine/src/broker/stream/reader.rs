@@ -111,6 +111,9 @@ impl Broker {
             channel: channel.key,
             mailbox: Arc::clone(&channel.connection.mailbox),
             no_ack: false,
+            exclusive: request.exclusive,
+            prefetch: channel.prefetch,
+            arguments: request.arguments.clone(),
         };
         queue.lock().consumers.insert(id, consumer);
         channel.connection.readers().all.push(Reader {

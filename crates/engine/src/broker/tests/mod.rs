@@ -1,5 +1,6 @@
 //! Stories of the broker over a simulated disk.
 
+mod admin;
 mod dead_letters;
 mod delivery;
 mod durability;

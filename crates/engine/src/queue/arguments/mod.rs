@@ -260,6 +260,13 @@ impl Rules {
         }
     }
 
+    /// The same below what an operator says: the smaller of two numbers, else the operator's.
+    #[must_use]
+    pub fn below(self, operator: Self) -> Self {
+        let overflow = operator.overflow.or(self.overflow);
+        Self { overflow, ..self.under(operator) }
+    }
+
     /// What the machine is to do.
     #[must_use]
     pub fn settings(&self, queue_type: QueueType, auto_delete: bool) -> Settings {
