@@ -93,6 +93,9 @@ fn banner(startup: &Startup) {
     for address in &startup.amqp {
         eprintln!("  RabbitMQ  {address}");
     }
+    for address in &startup.http {
+        eprintln!("  HTTP      http://{address}/api");
+    }
     if let Some(address) = startup.kafka.first() {
         eprintln!("  try: kcat -b {address} -L");
     }

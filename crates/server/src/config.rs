@@ -131,7 +131,7 @@ impl Default for Config {
             data: PathBuf::from("ottla-data"),
             kafka: Listen::Loopback(9092),
             amqp: Listen::Loopback(5672),
-            http: Listen::Off,
+            http: Listen::Loopback(15672),
             advertise: None,
             ready_file: None,
             durability: Durability::Sync,

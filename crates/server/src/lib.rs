@@ -4,6 +4,7 @@
 mod amqp;
 pub mod config;
 mod error;
+mod http;
 mod kafka;
 mod listener;
 mod release;
@@ -52,11 +53,20 @@ pub struct Startup {
     pub http: Vec<SocketAddr>,
 }
 
+impl Startup {
+    /// Every address with the name of its protocol.
+    fn listeners(&self) -> Vec<(&'static str, SocketAddr)> {
+        let all = [("kafka", &self.kafka), ("amqp", &self.amqp), ("http", &self.http)];
+        all.into_iter().flat_map(|(name, bound)| bound.iter().map(move |at| (name, *at))).collect()
+    }
+}
+
 impl Server {
     /// Binds the listeners, recovers the data directory and serves. Returns once clients may connect.
     pub async fn start(config: Config) -> Result<Self, ServeError> {
         let kafka = listener::bind("kafka", &config.kafka).await?;
         let amqp = listener::bind("amqp", &config.amqp).await?;
+        let http = listener::bind("http", &config.http).await?;
         if config.durability == Durability::Os {
             tracing::warn!(
                 "durability = os: acknowledged records are lost if the machine loses power; sync keeps them"
@@ -71,7 +81,7 @@ impl Server {
             data: config.data.clone(),
             kafka: addresses(&kafka),
             amqp: addresses(&amqp),
-            http: Vec::new(),
+            http: addresses(&http),
         };
         let mut tasks = vec![
             tokio::spawn(releaser(Arc::clone(&release), Arc::clone(&engine))),
@@ -81,6 +91,12 @@ impl Server {
         let door = Arc::new(door);
         for listener in amqp {
             tasks.push(tokio::spawn(amqp::listen(listener, Arc::clone(&door), shutdown.clone())));
+        }
+        let (engine_there, release_there) = (Arc::clone(&engine), Arc::clone(&release));
+        let door = http::Context::new(&config, engine_there, release_there, startup.listeners());
+        let door = Arc::new(door);
+        for listener in http {
+            tasks.push(tokio::spawn(http::listen(listener, Arc::clone(&door), shutdown.clone())));
         }
         let door = Arc::new(kafka::Context::new(&config, engine, release));
         for listener in kafka {

@@ -72,6 +72,15 @@ impl Release {
         .await;
     }
 
+    /// Waits until the fact at `lsn` is durable and the queues show it.
+    pub(crate) async fn shown(&self, lsn: Lsn) {
+        poll_fn(|context| match self.visible.register(lsn, context.waker()) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        })
+        .await;
+    }
+
     /// Everything below this place is durable and visible in the queues.
     pub(crate) fn visible(&self) -> Lsn {
         Lsn(self.visible.passed.load(Ordering::Acquire))

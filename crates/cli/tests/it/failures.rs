@@ -9,7 +9,8 @@ use crate::rig::{Broker, Scratch, ottla, run, told};
 
 /// `ottla serve` on free ports with data in `scratch/data`.
 fn serve(scratch: &Scratch, arguments: &[&str]) -> Command {
-    let mut command = ottla(scratch, &["serve", "--data", "data", "--amqp", "off"]);
+    let mut command =
+        ottla(scratch, &["serve", "--data", "data", "--amqp", "off", "--http", "off"]);
     command.args(arguments);
     command
 }
@@ -22,7 +23,8 @@ fn a_port_that_is_taken_is_named_with_a_way_out() {
     let address = other.local_addr().unwrap().to_string();
     let scratch = Scratch::new();
     for listener in ["--kafka", "--amqp"] {
-        let mut command = ottla(&scratch, &["serve", "--data", "data", listener, &address]);
+        let mut command =
+            ottla(&scratch, &["serve", "--data", "data", "--http", "off", listener, &address]);
         let free = if listener == "--kafka" { "--amqp" } else { "--kafka" };
         let told = run(command.args([free, "off"]));
         let cause = format!("{}: {address} is taken by another program", &listener[2..]);
@@ -64,7 +66,11 @@ fn a_directory_that_may_not_be_written_is_named() {
         std::fs::copy(env!("CARGO_BIN_EXE_ottla"), &program).unwrap();
         let mut nobody = Command::new("setpriv");
         nobody.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program);
-        nobody.args(["serve", "--amqp", "off"]).args(FREE).arg("--data").arg(&data);
+        nobody
+            .args(["serve", "--amqp", "off", "--http", "off"])
+            .args(FREE)
+            .arg("--data")
+            .arg(&data);
         run(nobody.current_dir("/"))
     } else {
         run(&mut serve(&scratch, &FREE))
@@ -85,7 +91,7 @@ fn a_full_disk_is_named() {
     let scratch = Scratch::new();
     std::fs::create_dir(scratch.path().join("small")).unwrap();
     let script = "mount -t tmpfs -o size=2m none small && exec timeout 60 \"$0\" serve \
-                  --data small/data --kafka 127.0.0.1:0 --amqp off";
+                  --data small/data --kafka 127.0.0.1:0 --amqp off --http off";
     let mut command = Command::new("unshare");
     command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]);
     command.arg(env!("CARGO_BIN_EXE_ottla")).current_dir(scratch.path());

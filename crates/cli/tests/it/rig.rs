@@ -109,7 +109,7 @@ impl Broker {
         drop(std::fs::remove_file(&ready));
         let mut command = Command::new(env!("CARGO_BIN_EXE_ottla"));
         command.args(["serve", "--data", "data", "--ready-file", "ready.json"]);
-        for (name, value) in [("--kafka", "127.0.0.1:0"), ("--amqp", "off")] {
+        for (name, value) in [("--kafka", "127.0.0.1:0"), ("--amqp", "off"), ("--http", "off")] {
             if !arguments.contains(&name) {
                 command.args([name, value]);
             }

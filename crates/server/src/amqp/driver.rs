@@ -28,10 +28,10 @@ use crate::shutdown::Stopping;
 pub(super) async fn drive(
     socket: impl AsyncRead + AsyncWrite + Unpin,
     context: Arc<Context>,
-    remote: SocketAddr,
+    (remote, local): (SocketAddr, Option<SocketAddr>),
     mut stopping: Stopping,
 ) {
-    let session = Session::new(Arc::clone(&context), remote);
+    let session = Session::new(Arc::clone(&context), remote, local);
     let mut driver = Driver { socket, session, context, input: BytesMut::new(), timer: None };
     let ended = tokio::select! {
         biased;

@@ -73,7 +73,8 @@ pub(crate) async fn listen(listener: TcpListener, context: Arc<Context>, shutdow
                     tracing::debug!(%error, "no TCP_NODELAY");
                 }
                 let context = Arc::clone(&context);
-                tokio::spawn(driver::drive(stream, context, remote, shutdown.subscribe()));
+                let ends = (remote, stream.local_addr().ok());
+                tokio::spawn(driver::drive(stream, context, ends, shutdown.subscribe()));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept an AMQP connection");

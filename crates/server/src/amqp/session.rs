@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use ottla_amqp_proto::{
     Authenticate, ChannelId, Confirm, Connection, Delivery, Event, Fault, MethodId, Output, Phase,
-    Refusal, ReplyCode, ShortStr, Tick, methods,
+    RawTable, Refusal, ReplyCode, ShortStr, Tick, methods,
 };
 use ottla_engine::Lsn;
 use ottla_engine::broker::{self, Login, Parcel, Peer};
@@ -26,14 +26,17 @@ use tokio::task::JoinHandle;
 use super::channel::{Channel, Mode, Wait};
 use super::codes::{self, Trouble};
 use super::handlers::{self, Answer, Call};
-use super::{Context, is_local, login};
+use super::{Context, arguments, is_local, login};
 
 /// One connection, without its socket.
 #[derive(Debug)]
 pub(super) struct Session {
     context: Arc<Context>,
     remote: SocketAddr,
+    local: Option<SocketAddr>,
     wire: Wire,
+    /// How the client logged in, and what it says of itself.
+    introduction: (ShortStr, RawTable),
     /// The name and password that are being judged.
     judging: Option<JoinHandle<Option<Login>>>,
     login: Option<Login>,
@@ -88,13 +91,19 @@ enum End {
 }
 
 impl Session {
-    pub(super) fn new(context: Arc<Context>, remote: SocketAddr) -> Self {
+    pub(super) fn new(
+        context: Arc<Context>,
+        remote: SocketAddr,
+        local: Option<SocketAddr>,
+    ) -> Self {
         let now = context.now();
         let machine = Connection::new(Arc::clone(&context.settings), now);
         Self {
             visible: context.release.visible(),
             context,
             remote,
+            local,
+            introduction: (ShortStr::new(), RawTable::default()),
             wire: Wire { machine, out: Output::new() },
             judging: None,
             login: None,
@@ -196,6 +205,7 @@ impl Session {
     }
 
     fn authenticate(&mut self, login: &Authenticate) {
+        self.introduction = (login.mechanism.clone(), login.client_properties.clone());
         let Some(credentials) = login::credentials(login) else {
             return self.refuse_login("");
         };
@@ -238,7 +248,8 @@ impl Session {
     fn open(&mut self, virtual_host: &ShortStr) {
         let name = String::from_utf8_lossy(virtual_host);
         let Some(login) = self.login.clone() else { return };
-        match self.context.broker().connect(login, &name) {
+        let client = self.client();
+        match self.context.broker().connect_client(login, &name, client) {
             Ok(link) => {
                 self.link = Some(link);
                 self.wire.machine.accept_open(&mut self.wire.out);
@@ -254,9 +265,34 @@ impl Session {
         }
     }
 
+    /// Who is at the other end, for those who look.
+    fn client(&mut self) -> broker::Client {
+        let (mechanism, properties) = std::mem::take(&mut self.introduction);
+        let local = self.local.map(|local| local.to_string()).unwrap_or_default();
+        let limits = self.wire.machine.limits();
+        broker::Client {
+            name: format!("{} -> {local}", self.remote),
+            peer_host: self.remote.ip().to_canonical().to_string(),
+            peer_port: self.remote.port(),
+            host: self.local.map(|local| local.ip().to_string()).unwrap_or_default(),
+            port: self.local.map_or(0, |local| local.port()),
+            mechanism: mechanism.to_string(),
+            properties: arguments::arguments(&properties),
+            frame_max: limits.frame_max,
+            channel_max: limits.channel_max,
+            heartbeat: limits.heartbeat,
+        }
+    }
+
     fn open_channel(&mut self, number: ChannelId) {
         let Some(link) = &self.link else { return };
-        let channel = self.context.broker().open_channel(link);
+        let channel = match self.context.broker().open_client_channel(link, number.0) {
+            Ok(channel) => channel,
+            Err(error) => {
+                let culprit = methods::ChannelOpen::ID;
+                return self.fail(&Fault::connection(ReplyCode::NotAllowed, error, culprit));
+            }
+        };
         self.numbers.insert(channel.key(), number);
         self.channels.insert(number, Channel::new(number, channel));
         let done = methods::ChannelOpenOk::default();
@@ -406,6 +442,7 @@ impl Session {
             }
         }
         self.unblock();
+        self.end_by_force();
         self.wind_up();
         self.tick();
     }
@@ -480,6 +517,9 @@ impl Session {
         {
             self.context.broker().register(link, waker);
         }
+        if let Some(link) = &self.link {
+            link.register_ending(waker);
+        }
         true
     }
 
@@ -504,6 +544,16 @@ impl Session {
             self.end = End::Leaving;
         }
         self.over.get_or_insert(self.now + STOP_PATIENCE);
+    }
+
+    /// Somebody said that this connection must end.
+    fn end_by_force(&mut self) {
+        if self.end != End::NotYet {
+            return;
+        }
+        if let Some(reason) = self.link.as_ref().and_then(|link| link.ending()) {
+            self.fail(&Fault::connection(ReplyCode::ConnectionForced, reason, MethodId::NONE));
+        }
     }
 
     /// Ends in order once nothing waits any more.

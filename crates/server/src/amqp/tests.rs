@@ -24,6 +24,7 @@ async fn serve(story: &str) -> (Server, PathBuf) {
     let config = Config {
         data: data.clone(),
         kafka: Listen::Off,
+        http: Listen::Off,
         amqp: Listen::On(vec!["127.0.0.1:0".parse().unwrap()]),
         ..Config::default()
     };

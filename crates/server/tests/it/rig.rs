@@ -56,6 +56,7 @@ impl Node {
             data: std::env::temp_dir().join(name),
             kafka: Listen::On(vec![SocketAddr::from(([127, 0, 0, 1], 0))]),
             amqp: Listen::Off,
+            http: Listen::Off,
             ..Config::default()
         };
         change(&mut config);

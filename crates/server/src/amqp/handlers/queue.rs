@@ -26,7 +26,16 @@ pub(super) fn declare(call: &mut Call<'_>, declare: &QueueDeclare) -> Handled {
         };
         call.broker.declare_queue(link, queue)
     };
-    let declared = declared.map_err(|error| call.refused(&error, QueueDeclare::ID))?;
+    let declared = declared.map_err(|error| {
+        if error.text().starts_with("inequivalent arg 'x-") {
+            // the client's own words are RabbitMQ's: programs match on them
+            tracing::info!(
+                "{error}: a queue's arguments never change; `ottla queue move '{name}' --to NEW` carries its \
+                 messages over to one declared as you want it (docs/guide/orders-406.md)"
+            );
+        }
+        call.refused(&error, QueueDeclare::ID)
+    })?;
     let done = QueueDeclareOk {
         queue: ShortStr::cut(&declared.name),
         message_count: count(declared.messages),

@@ -7,7 +7,7 @@ use ottla_amqp_proto::methods::{
 };
 use ottla_amqp_proto::{MethodId, Publish, ReplyCode};
 use ottla_engine::Lsn;
-use ottla_engine::broker::{Committed, Transaction};
+use ottla_engine::broker::{ChannelMode, Committed, Transaction};
 
 use super::basic::{request, return_unrouted};
 use super::{Answer, Call, Handled, text};
@@ -17,7 +17,10 @@ use crate::amqp::codes::{self, Trouble};
 /// `tx.select`
 pub(super) fn select(call: &mut Call<'_>) -> Handled {
     match call.channel.mode {
-        Mode::Plain => call.channel.mode = Mode::Transaction(Gathered::default()),
+        Mode::Plain => {
+            call.channel.mode = Mode::Transaction(Gathered::default());
+            call.channel.link.show_mode(ChannelMode::Transaction);
+        }
         Mode::Transaction(_) => {}
         Mode::Confirm(_) => {
             let text = "cannot switch from confirm to tx mode";
