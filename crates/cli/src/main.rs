@@ -1,5 +1,6 @@
 //! The command `ottla`: one file for each command.
 
+mod admin;
 mod consume;
 mod database;
 mod events;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         .subcommand(txn::command())
         .subcommand(relay::command())
         .subcommand(events::command())
+        .subcommands(admin::commands())
         .subcommand(inspect::command())
         .subcommand(verify::command())
         .get_matches();
@@ -48,7 +50,8 @@ fn main() -> ExitCode {
         Some(("events", arguments)) => events::run(arguments),
         Some(("inspect", arguments)) => inspect::run(arguments),
         Some(("verify", arguments)) => verify::run(arguments),
-        _ => tour::run(), // `ottla tour`, and `ottla` alone
+        Some((name, arguments)) => admin::run(name, arguments).unwrap_or_else(tour::run),
+        None => tour::run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
