@@ -22,8 +22,8 @@ class Ottla:
 
     name = "Ottla"
 
-    def __init__(self, *flags, kafka="127.0.0.1:0", amqp="127.0.0.1:0"):
-        self.flags, self.kafka, self.amqp = flags, kafka, amqp
+    def __init__(self, *flags, kafka="127.0.0.1:0", amqp="127.0.0.1:0", http="off"):
+        self.flags, self.kafka, self.amqp, self.http = flags, kafka, amqp, http
 
     def __enter__(self):
         self.home = tempfile.TemporaryDirectory(prefix="ottla-data-")
@@ -39,10 +39,10 @@ class Ottla:
         ready.unlink(missing_ok=True)
         self.server = process.Server(self.name, [
             binary(), "serve", "--data", f"{self.home.name}/data", "--kafka", self.kafka, "--amqp", self.amqp,
-            "--http", "off", "--ready-file", ready, *self.flags], f"{self.home.name}/log")
+            "--http", self.http, "--ready-file", ready, *self.flags], f"{self.home.name}/log")
         self.server.wait_until(lambda: _complete(ready), 30)
         self.bound = json.loads(ready.read_text())
-        self.kafka, self.amqp = (self._address(name) for name in ("kafka", "amqp"))
+        self.kafka, self.amqp, self.http = (self._address(name) for name in ("kafka", "amqp", "http"))
 
     def _address(self, listener):
         """Where a listener is bound, to be the same after a restart."""
@@ -55,7 +55,7 @@ class Ottla:
         return self.server.tail()
 
     def env(self):
-        addresses = {"KAFKA": self.kafka, "AMQP": f"amqp://guest:guest@{self.amqp}/"}
+        addresses = {"KAFKA": self.kafka, "AMQP": f"amqp://guest:guest@{self.amqp}/", "HTTP": self.http}
         return {name: address for name, address in addresses.items() if self.bound[name.lower()]}
 
     def __exit__(self, *_):

@@ -18,6 +18,12 @@ disk_free_limit.absolute = 64MB
 vm_memory_high_watermark.absolute = 1GB
 loopback_users.guest = true
 """
+# There is no /proc in the folder, from which the plugin would read the memory.
+MANAGEMENT = """\
+management.tcp.ip = 127.0.0.1
+management.tcp.port = {port}
+vm_memory_calculation_strategy = allocated
+"""
 
 
 def mirror():
@@ -54,8 +60,8 @@ def version(suite):
 class RabbitMQ:
     """`with RabbitMQ("trixie") as broker:` starts it; a restart keeps data and ports."""
 
-    def __init__(self, suite, port=None, **settings):
-        self.suite, self.wanted, self.settings = suite, port, settings
+    def __init__(self, suite, port=None, management=False, **settings):
+        self.suite, self.wanted, self.management, self.settings = suite, port, management, settings
 
     def __enter__(self):
         self.root = distribution(self.suite)
@@ -64,8 +70,11 @@ class RabbitMQ:
         self.port, self.inter_node, self.mapper = (process.free_port() for _ in range(3))
         self.port = self.wanted or self.port
         config = CONFIG.format(port=self.port) + "".join(f"{key} = {value}\n" for key, value in self.settings.items())
+        self.http = process.free_port() if self.management else None
+        if self.management:
+            config += MANAGEMENT.format(port=self.http)
         (Path(self.home.name) / "rabbitmq.conf").write_text(config)
-        (Path(self.home.name) / "plugins").write_text("[].\n")
+        (Path(self.home.name) / "plugins").write_text("[rabbitmq_management].\n" if self.management else "[].\n")
         self.servers = []
         try:
             self.start()
@@ -94,6 +103,8 @@ class RabbitMQ:
         node = process.Server(self.name, [*into, "/usr/lib/rabbitmq/bin/rabbitmq-server"], log, env)
         self.servers.append(node)
         node.wait_until(lambda: wire.speaks_amqp(self.port), 90)
+        if self.management:
+            node.wait_until(lambda: _listens(self.http), 30)
 
     def kill(self):
         for server in reversed(self.servers):
@@ -103,7 +114,8 @@ class RabbitMQ:
         return self.servers[-1].tail()
 
     def env(self):
-        return {"AMQP": f"amqp://guest:guest@127.0.0.1:{self.port}/"}
+        http = {"HTTP": f"127.0.0.1:{self.http}"} if self.management else {}
+        return {"AMQP": f"amqp://guest:guest@127.0.0.1:{self.port}/", **http}
 
     def __exit__(self, *_):
         for server in reversed(self.servers):

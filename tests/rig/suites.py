@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import bare, cache, examples, process, tour
+from . import bare, cache, definitions, examples, process, tour
 from .control import Control
 from .kafka import Kafka, java
 from .ottla import ROOT, Ottla, binary
@@ -104,6 +104,11 @@ def tools():
     return _run([python, "-m", "pytest", "-q", "-rfEs", "-p", "no:cacheprovider", "--durations=5", "tools"])
 
 
+def admin(system):
+    """The management API, and Ottla's commands over it; see tests/admin."""
+    return _pytest(system, "admin", cache.python(TESTS / "acceptance/requirements.txt"), [])
+
+
 def auditors():
     """The ledger's audits and the checker of histories find every planted anomaly."""
     python = cache.python(TESTS / "ledger/requirements.txt")
@@ -157,6 +162,11 @@ SUITES = {
     "acceptance-ottla-kafka": lambda: acceptance(Ottla(), KAFKA),
     "acceptance-ottla-amqp": lambda: acceptance(Ottla(), AMQP),
     "bridge-ottla": bridge,
+    "admin-ottla": lambda: admin(Ottla(http="127.0.0.1:0")),
+    "definitions-rabbitmq-4.0": lambda: definitions.both_ways("trixie"),
+    "definitions-rabbitmq-4.3": lambda: definitions.both_ways("forky"),
+    "admin-rabbitmq-4.0": lambda: admin(RabbitMQ("trixie", management=True)),
+    "admin-rabbitmq-4.3": lambda: admin(RabbitMQ("forky", management=True)),
     "rules-ottla-amqp": lambda: rules(Ottla()),
     "clients-ottla-kafka": lambda: clients(Ottla(), "test_kafka_clients.py"),
     "clients-ottla-amqp": lambda: clients(Ottla(), "test_amqp_clients.py"),
