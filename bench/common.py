@@ -182,6 +182,12 @@ def today():
     return datetime.date.today().isoformat()
 
 
+def report_path(name):
+    """A dated file that is not there yet: what people wrote into an earlier report of the day stays."""
+    names = (f"{name}-{today()}{suffix}.md" for suffix in ["", *(f"-{number}" for number in range(2, 1000))])
+    return next(path for path in (ROOT / "docs/bench" / name for name in names) if not path.exists())
+
+
 def use_folder(folder):
     tempfile.tempdir = str(folder)
 
