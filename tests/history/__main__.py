@@ -1,4 +1,4 @@
-"""Clients of two libraries write down all they do while their broker is killed and paused; then the history is checked.
+"""Clients of two libraries write down all they do while their broker is killed, paused and filled up; then the history is checked.
 
     python -m history --system ottla|kafka [--faults N] [--seed N]     exit 0 if nothing is wrong
     python -m history --planted BUG                                    exit 0 if the planted bug of a debug build is caught
@@ -12,6 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -29,6 +31,7 @@ PLANTED = {  # the bug, and what it has to be caught by, one of these at least
     "group-forgotten": {"regressed_commit"},
 }
 SHOWN_MAX = 8
+DISK_MIB, FULL_S = 640, 2
 END_S = 200  # for a worker to end
 SETTLE_S = 60  # for the last transactions to end and the last reader to read
 SETTLE_PLANTED_S = 14  # where they may never end; longer than the timeout of one whose producer is gone
@@ -97,7 +100,42 @@ def arguments():
     return parser.parse_args()
 
 
+@contextmanager
+def small_disk(home, system):
+    """A place for the broker's data that can be filled up, or nothing where none can be made."""
+    place = home / "disk"
+    place.mkdir()
+    if system != "ottla" or subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "none", place], capture_output=True).returncode:
+        if system == "ottla":
+            print("# no tmpfs can be mounted here: the disk will not be full", flush=True)
+        yield None
+        return
+    tempfile.tempdir = str(place)
+    try:
+        yield place
+    finally:
+        tempfile.tempdir = None
+        subprocess.run(["umount", place], check=True)
+
+
+def fill(place):
+    """Takes all the room there is for a while."""
+    room = os.statvfs(place)
+    with open(place / "others", "wb") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, room.f_bavail * room.f_bsize)
+        except OSError:
+            pass  # somebody was quicker
+        time.sleep(FULL_S)
+    os.unlink(place / "others")
+
+
 def history(options, seed, home):
+    with small_disk(home, options.system) as place:
+        return history_on(place, options, seed, home)
+
+
+def history_on(place, options, seed, home):
     with suites.SYSTEMS[options.system]() as broker:
         address, topic = broker.env()["KAFKA"], f"history-{seed}"
         new = [NewTopic(topic, PARTITIONS, 1), NewTopic(f"{topic}-copies", COPIES, 1)]
@@ -106,7 +144,7 @@ def history(options, seed, home):
             made.result(30)
         workers = start(home, [address, topic, str(PARTITIONS), str(seed)], with_java=not options.planted)  # a bug needs no second library
         try:
-            disturb(broker, workers, random.Random(seed), options)
+            disturb(broker, place, workers, random.Random(seed), options)
             complaints = finish(workers)
         finally:
             for worker in workers:
@@ -133,21 +171,28 @@ def start(home, arguments, with_java):
     return workers
 
 
-def disturb(broker, workers, chance, options):
+def disturb(broker, place, workers, chance, options):
     """A fault only once each worker has done something since the last one: a fault that nobody meets shows nothing."""
+    met = Counter()
     for number in range(options.faults):
         for worker in workers:
             wait_for_progress(worker, number)
         time.sleep(chance.uniform(0.1, 1.5))
-        if options.planted or chance.random() < 0.6:
+        if place and not options.planted and number % 4 == 2:
+            fill(place)
+            met["full disk"] += 1
+        elif options.planted or chance.random() < 0.6:
             broker.kill()
             broker.start()
+            met["kill"] += 1
         else:
             broker.server.pause()
             time.sleep(chance.choice([0.3, 1, 3]))
             broker.server.resume()
+            met["pause"] += 1
     for worker in workers:
         wait_for_progress(worker, options.faults)
+    print("# " + ", ".join(f"{count} times: {kind}" for kind, count in met.items()), flush=True)
 
 
 def wait_for_progress(worker, number):

@@ -62,7 +62,10 @@ struct Settled {
 async fn settled(client: &mut Client, metadata: &[u8]) -> Settled {
     let group = unique("treated");
     find_coordinator(client, &group, 0).await;
-    let promised = join(client, joining(&group, "", metadata)).await;
+    let mut promised = join(client, joining(&group, "", metadata)).await;
+    while promised.error_code == ErrorCode::NOT_COORDINATOR {
+        promised = join(client, joining(&group, "", metadata)).await; // a cluster has to load first
+    }
     assert_eq!(promised.error_code, ErrorCode::MEMBER_ID_REQUIRED);
     let joined = join(client, joining(&group, &promised.member_id, metadata)).await;
     assert_eq!(joined.error_code, ErrorCode::NONE);
@@ -203,7 +206,7 @@ async fn consumer(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn metadata_that_is_none_stays_its_groups_own_affair() {
-    let node = Node::start().await;
+    let node = Node::own(|_| {}).await; // Kafka 4.3.1 falls over the last two, and their groups hang
     let topic = node.topic("garbage").await;
     let mut client = node.client().await;
     let garbage: [&[u8]; 4] =

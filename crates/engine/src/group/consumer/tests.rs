@@ -497,3 +497,17 @@ fn thousands_that_join_and_vanish_leave_nothing() {
     let left = world.group.remembered();
     assert!(left.owners.is_empty() && left.target.is_empty() && left.statics.is_empty());
 }
+
+#[test]
+fn who_joins_a_crowd_has_written_down_what_changes_and_not_the_crowd() {
+    let mut group = ConsumerGroup::new(ConsumerSettings::default());
+    let mut shelf = Shelf::default();
+    shelf.put("orders", 1, 6);
+    let mut written = 0;
+    for n in 0..1_000 {
+        let joined = group.heartbeat(joining(&format!("m{n}")), &shelf, Now::default());
+        let bytes = |record: &ConsumerRecord| postcard::to_stdvec(record).unwrap().len();
+        written = joined.records.iter().map(bytes).sum();
+    }
+    assert!(written < 1_000, "{written} bytes for the last of a thousand");
+}
