@@ -54,6 +54,9 @@ def history(*arguments):
     return _run([cache.python(TESTS / "ledger/requirements.txt"), "-m", "history", *arguments])
 
 
+PLANTED_RUNS_MAX = 3  # a kill does not always meet what a bug breaks
+
+
 def planted():
     """Each bug that a debug build can plant, and no other, is caught by the checker of histories."""
     before, debug = os.environ.get("OTTLA"), TESTS.parent / "target/debug/ottla"
@@ -61,10 +64,10 @@ def planted():
         raise cache.Missing(f"{debug} is missing: cargo build -p ottla-cli, or set OTTLA to a debug build")
     os.environ["OTTLA"] = before or str(debug)
     bugs = ("transaction-lost-at-begin", "marker-of-one-partition", "duplicate-window-lost", "group-forgotten")
-    codes = [history("--planted", bug, "--faults", "4") for bug in bugs]
+    missed = [bug for bug in bugs if not any(history("--planted", bug, "--faults", "6") == 0 for _ in range(PLANTED_RUNS_MAX))]
     if not before:
         del os.environ["OTTLA"]
-    return max(codes)
+    return 1 if missed else 0
 
 
 def clients(system, tests, *flags):

@@ -148,7 +148,12 @@ impl Producers {
         if batch.epoch == known.epoch
             && let Some(written) = known.window.iter().find(|written| written.is(batch))
         {
-            return Ok(Verdict::Duplicate(written.place()));
+            // librdkafka counts on where it purged what it had sent: its next transaction would then be
+            // told that its record is there, and an abort has removed it
+            let ended =
+                batch.transactional && known.transaction.is_none_or(|at| written.offset < at);
+            let duplicate = Verdict::Duplicate(written.place());
+            return if ended { Err(ProducerError::OutOfOrder) } else { Ok(duplicate) };
         }
         let newest = known.window.back().filter(|_| batch.epoch == known.epoch);
         let expected = newest.map_or(0, |written| sequence_after(written.last_sequence, 1));

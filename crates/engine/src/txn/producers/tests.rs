@@ -253,3 +253,18 @@ fn a_snapshot_knows_what_the_table_knew() {
     let view = again.iter().next().unwrap();
     assert_eq!((view.last_sequence, view.coordinator_epoch), (9, -1));
 }
+
+#[test]
+fn a_number_of_an_ended_transaction_that_comes_in_the_next_is_no_duplicate() {
+    let mut world = World::new();
+    let first = world.append(&in_transaction(1, 0, 0, 2));
+    let again = world.table.check(&in_transaction(1, 0, 0, 2));
+    assert!(matches!(again, Ok(Verdict::Duplicate(place)) if place.offset.0 == first), "a retry");
+    world.end(1, 0, Outcome::Abort);
+    let reused = in_transaction(1, 0, 0, 2);
+    assert_eq!(world.table.check(&reused), Err(ProducerError::OutOfOrder), "nothing is open");
+    let next = world.append(&in_transaction(1, 0, 2, 1));
+    assert_eq!(world.table.check(&reused), Err(ProducerError::OutOfOrder), "not of this one");
+    let again = world.table.check(&in_transaction(1, 0, 2, 1));
+    assert!(matches!(again, Ok(Verdict::Duplicate(place)) if place.offset.0 == next));
+}
