@@ -26,7 +26,7 @@ class Work:
         self.book, self.stop, self.done, self.errors = Book(path, "c"), threading.Event(), threading.Event(), []
 
     def run(self):
-        writers = [self.thread(self.send, "send"), self.thread(self.send, "burst", 8), self.thread(self.transact, "txn-a"), self.thread(self.transact, "txn-b")]
+        writers = [self.thread(self.send, "send"), *(self.thread(self.send, f"burst-{n}", 8) for n in "ab"), self.thread(self.transact, "txn-a"), self.thread(self.transact, "txn-b")]
         readers = [self.thread(self.read, "tail", True), self.thread(self.read, "tail-all", False), self.thread(self.ends, "ends"),
                    self.thread(self.commit, "commit")]
         sys.stdin.readline()
@@ -79,7 +79,7 @@ class Work:
             producer.produce(sent[0], sent[2], key=name, partition=sent[1],
                              callback=lambda error, message, op=op, sent=sent: settled(op, sent, error, message))
             if number % burst == 0:
-                producer.poll(chance.uniform(0, 0.01))
+                producer.poll(chance.uniform(0, 0.01) if burst == 1 else 0)
             while under_way[0] > (200 if burst == 1 else 0) and number % burst == 0 and not self.stop.is_set():
                 producer.poll(0.05)
         if producer.flush(OUTCOME_S):
