@@ -26,7 +26,8 @@ class Work:
         self.book, self.stop, self.done, self.errors = Book(path, "c"), threading.Event(), threading.Event(), []
 
     def run(self):
-        writers = [self.thread(self.send, "send"), *(self.thread(self.send, f"burst-{n}", 8) for n in "ab"), self.thread(self.transact, "txn-a"), self.thread(self.transact, "txn-b")]
+        writers = [self.thread(self.send, "send"), *(self.thread(self.send, f"burst-{n}", 8) for n in "ab"),
+                   *(self.thread(self.transact, f"txn-{n}") for n in "ab")]
         readers = [self.thread(self.read, "tail", True), self.thread(self.read, "tail-all", False), self.thread(self.ends, "ends"),
                    self.thread(self.commit, "commit")]
         sys.stdin.readline()
