@@ -18,6 +18,7 @@ use crate::transport::{Caps, Parcel, Subscription, Transport};
 pub use self::delivery::{Delivery, Settle};
 pub use self::feed::{Feed, Incoming};
 pub use self::letter::{ATTEMPT, Attempted, DeadLetter, Reason, dead_address, retry_address};
+pub(crate) use self::letter::{UNPARK, ends_parking, redrives};
 
 /// A connection to a broker. Cheap to clone; all clones are one connection.
 ///
@@ -25,8 +26,6 @@ pub use self::letter::{ATTEMPT, Attempted, DeadLetter, Reason, dead_address, ret
 /// |---|---|
 /// | `memory:` | in this process, gone with it |
 /// | `ottla://embedded?data=DIR` | Ottla in this process, durable in `DIR` |
-/// | `kafka://HOST:PORT` | Apache Kafka, or Ottla over Kafka's protocol |
-/// | `amqp://USER:PASSWORD@HOST:PORT/VHOST` | RabbitMQ, or Ottla over AMQP 0-9-1 |
 ///
 /// ```
 /// # use ottla::{Connection, Message};
@@ -195,10 +194,8 @@ impl fmt::Display for Connection {
 async fn transport(line: &str) -> Result<Arc<dyn Transport>> {
     let (scheme, rest) = line.split_once(':').ok_or_else(|| unknown(line))?;
     match scheme {
-        #[cfg(not(feature = "kafka"))]
-        "kafka" => Err(not_built(line, "kafka")),
-        #[cfg(not(feature = "amqp"))]
-        "amqp" | "amqps" => Err(not_built(line, "amqp")),
+        "kafka" => Err(not_yet(line)),
+        "amqp" | "amqps" => Err(not_yet(line)),
         "memory" => {
             let partitions = option(rest, "partitions").unwrap_or(MEMORY_PARTITIONS.to_string());
             let partitions = partitions.parse().map_err(|_| {
@@ -236,7 +233,7 @@ fn embedded(line: &str, rest: &str) -> Result<Arc<dyn Transport>> {
 }
 
 /// A transport that was left out when this program was built.
-#[cfg(not(all(feature = "embedded", feature = "kafka", feature = "amqp")))]
+#[cfg(not(feature = "embedded"))]
 fn not_built(line: &str, feature: &str) -> Error {
     let hint = format!(
         "this program was built without it: add the feature \"{feature}\" of the crate ottla"
@@ -251,11 +248,12 @@ fn option(rest: &str, name: &str) -> Option<String> {
     pairs.find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
 }
 
+fn not_yet(line: &str) -> Error {
+    Error::address(line, "this version carries messages in memory and on the embedded broker only")
+}
+
 fn unknown(line: &str) -> Error {
-    Error::address(
-        line,
-        "a connection line is memory: | ottla://embedded?data=DIR | kafka://HOST:PORT | amqp://USER:PASSWORD@HOST:PORT/VHOST",
-    )
+    Error::address(line, "a connection line is memory: or ottla://embedded?data=DIR")
 }
 
 /// Partitions of a topic in memory unless the line says otherwise.

@@ -111,6 +111,14 @@ impl Delivery {
         self.settlement.release();
     }
 
+    /// It failed and is tried again without leaving the consumer's hands.
+    pub(crate) fn failed_in_hand(mut self, cause: &str) -> Self {
+        let now = self.origin.connection.mint().now();
+        self.envelope = letter::again(self.envelope, self.attempt, cause, now);
+        self.attempt = self.attempt.saturating_add(1);
+        self
+    }
+
     /// Says what becomes of it.
     ///
     /// # Errors

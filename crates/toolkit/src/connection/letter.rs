@@ -121,7 +121,7 @@ impl DeadLetter {
         let (group, cause) = (take(GROUP).unwrap_or_default(), take(CAUSE).unwrap_or_default());
         let reason = Reason::parse(&take(REASON)?)?;
         let at = Timestamp::parse(&take(DEAD_AT)?)?;
-        for name in [ATTEMPT, HISTORY, REDRIVES] {
+        for name in [ATTEMPT, HISTORY, REDRIVES, UNPARK] {
             take(name);
         }
         Some(Self { envelope, source, group, reason, cause, attempts, at, history, redrives })
@@ -184,6 +184,16 @@ fn shortened(cause: &str) -> &str {
     cause.get(..end).unwrap_or_default()
 }
 
+/// How often a message was sent back from the dead letters.
+pub(crate) fn redrives(envelope: &Envelope) -> u32 {
+    number(envelope, REDRIVES)
+}
+
+/// Whether it is the last of its key that was sent back: later ones need not be set aside any more.
+pub(crate) fn ends_parking(envelope: &Envelope) -> bool {
+    envelope.headers.contains_key(UNPARK)
+}
+
 /// The header that counts failed attempts.
 pub const ATTEMPT: &str = "ottla-attempt";
 const HISTORY: &str = "ottla-history";
@@ -193,6 +203,8 @@ const REASON: &str = "ottla-dead-reason";
 const CAUSE: &str = "ottla-dead-cause";
 const DEAD_AT: &str = "ottla-dead-at";
 const REDRIVES: &str = "ottla-redrives";
+/// On the last message of a key that is sent back.
+pub(crate) const UNPARK: &str = "ottla-unpark";
 /// Failed attempts that a message remembers.
 const HISTORY_MAX: usize = 10;
 const CAUSE_BYTES_MAX: usize = 1_000;
