@@ -19,6 +19,7 @@ from pathlib import Path
 from confluent_kafka.admin import AdminClient, NewTopic
 from rig import cache, kafka, maven, process, suites
 
+from .between import Between
 from .book import load
 from .check import CHECKS, check
 
@@ -136,15 +137,18 @@ def history(options, seed, home):
 
 
 def history_on(place, options, seed, home):
-    with suites.SYSTEMS[options.system]() as broker:
-        address, topic = broker.env()["KAFKA"], f"history-{seed}"
+    between = Between() if options.planted else None
+    with suites.Ottla("--advertise", f"127.0.0.1:{between.port}") if between else suites.SYSTEMS[options.system]() as broker:
+        if between:
+            between.start(int(broker.env()["KAFKA"].rsplit(":", 1)[1]))
+        address, topic = f"127.0.0.1:{between.port}" if between else broker.env()["KAFKA"], f"history-{seed}"
         new = [NewTopic(topic, PARTITIONS, 1), NewTopic(f"{topic}-copies", COPIES, 1)]
         admin = AdminClient({"bootstrap.servers": address, "log_level": 0})
         for made in admin.create_topics(new).values():
             made.result(30)
         workers = start(home, [address, topic, str(PARTITIONS), str(seed)], with_java=not options.planted)  # a bug needs no second library
         try:
-            disturb(broker, place, workers, random.Random(seed), options)
+            disturb(broker, place, between, workers, random.Random(seed), options)
             complaints = finish(workers)
         finally:
             for worker in workers:
@@ -171,7 +175,7 @@ def start(home, arguments, with_java):
     return workers
 
 
-def disturb(broker, place, workers, chance, options):
+def disturb(broker, place, between, workers, chance, options):
     """A fault only once each worker has done something since the last one: a fault that nobody meets shows nothing."""
     met = Counter()
     for number in range(options.faults):
@@ -181,8 +185,13 @@ def disturb(broker, place, workers, chance, options):
         if place and not options.planted and number % 4 == 2:
             fill(place)
             met["full disk"] += 1
-        elif options.planted or chance.random() < 0.6:
+        elif between or chance.random() < 0.6:
+            if between:  # what was written and not acknowledged is what a bug of the start gets wrong
+                between.swallow()
+                time.sleep(0.3)
             broker.kill()
+            if between:
+                between.cut()
             broker.start()
             met["kill"] += 1
         else:

@@ -64,7 +64,7 @@ def planted():
         raise cache.Missing(f"{debug} is missing: cargo build -p ottla-cli, or set OTTLA to a debug build")
     os.environ["OTTLA"] = before or str(debug)
     bugs = ("transaction-lost-at-begin", "marker-of-one-partition", "duplicate-window-lost", "group-forgotten")
-    missed = [bug for bug in bugs if not any(history("--planted", bug, "--faults", "8") == 0 for _ in range(PLANTED_RUNS_MAX))]
+    missed = [bug for bug in bugs if not any(history("--planted", bug, "--faults", "4") == 0 for _ in range(PLANTED_RUNS_MAX))]
     if not before:
         del os.environ["OTTLA"]
     return 1 if missed else 0
