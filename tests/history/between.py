@@ -26,7 +26,7 @@ class Between:
         """All connections are gone; new ones are whole again."""
         sockets, self.sockets = self.sockets, []
         for one in sockets:
-            one.close()
+            _end(one)  # closing would not wake who reads from it
         self.silent.clear()
 
     def _accept(self):
@@ -48,8 +48,12 @@ class Between:
                     sink.sendall(piece)
         except OSError:
             pass  # cut, or one side has gone
-        for one in (source, sink):
-            try:
-                one.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
+        _end(source)
+        _end(sink)
+
+
+def _end(one):
+    try:
+        one.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass  # it has ended
