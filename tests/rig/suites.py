@@ -119,6 +119,32 @@ def admin(system):
     return _pytest(system, "admin", cache.python(TESTS / "acceptance/requirements.txt"), [])
 
 
+class SmallDisk(Ottla):
+    """Ottla with its data on a disk of 300 MiB."""
+
+    def start(self):
+        data = Path(self.home.name) / "data"
+        data.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300m", "none", data], check=True)
+        super().start()
+
+    def __exit__(self, *_):
+        if hasattr(self, "server"):
+            self.server.stop()
+        subprocess.run(["umount", Path(self.home.name) / "data"], check=False)
+        super().__exit__()
+
+
+def full_disk():
+    """A small disk under real clients, in a mount namespace of its own; see tests/full_disk."""
+    code = "from rig import suites; import sys; sys.exit(suites.full_disk_inside())"
+    return _run(["unshare", "--user", "--map-root-user", "--mount", sys.executable, "-c", code])
+
+
+def full_disk_inside():
+    return _pytest(SmallDisk(), "full_disk", cache.python(TESTS / "ledger/requirements.txt"), [])
+
+
 def auditors():
     """The ledger's audits and the checker of histories find every planted anomaly."""
     python = cache.python(TESTS / "ledger/requirements.txt")
@@ -190,6 +216,7 @@ SUITES = {
     "rules-rabbitmq-4.0": lambda: rules(RabbitMQ("trixie")),
     "rules-rabbitmq-4.3": lambda: rules(RabbitMQ("forky")),
     "rollback-ottla": lambda: rollback("ottla"),
+    "full-disk-ottla": full_disk,
     **{f"{folder.split('_')[0]}-{system}": functools.partial(java_programs, system, folder)
        for folder in ("share_groups", "streams", "connect", "migration") for system in ("ottla", "kafka")},
     "tools": tools,

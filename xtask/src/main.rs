@@ -1,10 +1,11 @@
-//! Automation of this repository: `cargo xtask tidy|compat|codegen`.
+//! Automation of this repository: `cargo xtask tidy|compat|codegen|proof`.
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
 mod codegen;
 mod compat;
+mod proof;
 mod root;
 mod tidy;
 
@@ -15,6 +16,7 @@ fn main() -> ExitCode {
     match command.as_str() {
         "tidy" if rest.is_empty() => report_tidy(),
         "compat" => compat::run(&rest),
+        "proof" => proof::run(&rest),
         "codegen" if rest.is_empty() => report_codegen(),
         _ => usage(),
     }
@@ -34,6 +36,9 @@ fn usage() -> ExitCode {
     say("usage: cargo xtask tidy                    checks the rules of docs/style.md section 3");
     say("       cargo xtask compat [--only NAME]…   runs foreign programs and real brokers");
     say("       cargo xtask codegen                 writes the Kafka messages from their tables");
+    say(
+        "       cargo xtask proof [--minutes N]     proves for longer, writes docs/proof/<date>.md",
+    );
     ExitCode::from(64)
 }
 

@@ -9,7 +9,7 @@ use ottla_store::Store;
 use crate::disk::{Faults, Moment};
 use crate::history::{Bounds, History};
 use crate::model::Engine;
-use crate::world::{Rig, World, judge};
+use crate::world::{Promise, Rig, World, judge};
 use crate::{Chance, SimDisk, check};
 
 /// How hard to look. All counts are bounds on one run.
@@ -63,6 +63,8 @@ pub struct Tally {
     pub refused: u64,
     /// Starts that failed for the disk's fault and were repeated.
     pub repaired: u64,
+    /// Compactions that took place.
+    pub compactions: u64,
     /// Lives of stores.
     pub lives: u64,
     /// A digest of everything that was found, in order.
@@ -147,6 +149,7 @@ impl Explorer {
         });
         let world = world.map_err(|what| format!("after {} disk calls: {what}", disk.calls()))?;
         self.tally.lives += 1;
+        self.tally.compactions += world.compactions();
         self.mix(disk.trace());
         let moments = disk.take_moments();
         for moment in &moments {
@@ -167,13 +170,20 @@ impl Explorer {
     fn cut(&mut self, scene: &Scene<'_>, life: u32) -> Result<(), String> {
         let seed = self.chance.next();
         self.tally.points += 1;
+        let mut scene = *scene;
         let (disk, how) = match self.chance.below(100) {
             0..5 => {
                 self.tally.kills += 1;
                 (scene.moment.restart(), "killed".to_owned())
             }
-            _ => (scene.moment.crash(seed), format!("power cut {seed:#x}")),
+            _ => {
+                if self.rig.promise == Promise::Kills {
+                    scene.bounds = Bounds { least: 0, proven: 0, ..scene.bounds };
+                }
+                (scene.moment.crash(seed), format!("power cut {seed:#x}"))
+            }
         };
+        let scene = &scene;
         let Moment { call, what, .. } = scene.moment;
         self.path.push(format!("life {life} {how} after call {call} ({what})"));
         let at = self.path.len();
@@ -230,15 +240,21 @@ impl Explorer {
 
     /// The disk refused: someone frees space or replaces a cable, and starts it again.
     fn try_again(&mut self, scene: &Scene<'_>, disk: &SimDisk, seed: u64) -> Result<(), String> {
+        let mut bounds = scene.bounds;
         let disk = match self.chance.percent(50) {
             true => disk.restart(),
-            false => disk.crash(seed),
+            false => {
+                if self.rig.promise == Promise::Kills {
+                    bounds = Bounds { least: 0, proven: 0, ..bounds };
+                }
+                disk.crash(seed)
+            }
         };
         disk.set_faults(Faults::default());
         self.path.push("the disk refused and was repaired".to_owned());
         self.disk = disk.clone();
         let rig = self.rig.clone();
-        caught(|| judge(&World::open(&rig, &disk, seed)?, scene.history, scene.bounds))?;
+        caught(|| judge(&World::open(&rig, &disk, seed)?, scene.history, bounds))?;
         self.tally.repaired += 1;
         self.path.pop();
         Ok(())
@@ -283,6 +299,7 @@ impl Explorer {
             world.check_now()?;
             Ok(world)
         })?;
+        self.tally.compactions += world.compactions();
         let moments = disk.take_moments();
         for _ in 0..6 {
             let Some(moment) = self.chance.pick(&moments) else { break };
@@ -385,6 +402,7 @@ impl std::ops::AddAssign for Tally {
         self.rotten += other.rotten;
         self.refused += other.refused;
         self.repaired += other.repaired;
+        self.compactions += other.compactions;
         self.lives += other.lives;
         self.trace = self.trace.rotate_left(7) ^ other.trace;
     }

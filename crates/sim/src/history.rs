@@ -1,6 +1,6 @@
 //! What was promised, and when, counted in disk calls: the ledger that a recovery is held against.
 
-use ottla_store::Lsn;
+use ottla_store::{Lsn, Offset, StreamId};
 
 use crate::model::Truth;
 
@@ -70,6 +70,14 @@ impl History {
     /// Adds a command.
     pub fn push(&mut self, step: Step) {
         self.steps.push(step);
+    }
+
+    /// Notes that a compaction of `stream` below `below` begins. Whether it took place shows in no
+    /// state: what it takes nobody misses.
+    pub fn compact(&mut self, stream: StreamId, below: Offset) {
+        for step in &mut self.steps {
+            step.truth.compact(stream, below);
+        }
     }
 
     /// Notes what stands after `calls` disk calls: `durable` was told, nothing else changed.

@@ -8,7 +8,10 @@ use ottla_store::batch::{BatchBuilder, Marker, PreparedBatch, RecordDraft, contr
 use ottla_store::codec::Codec;
 use ottla_store::disk::Disk;
 use ottla_store::frame::{Appended, StreamKind};
-use ottla_store::{Durability, Fatal, Lsn, Offset, Options, Purpose, Refused, Store, StreamId};
+use ottla_store::{
+    CompactTask, Durability, Fatal, Lsn, Offset, Options, Purpose, ReadError, Refused, Store,
+    StreamId,
+};
 
 use crate::disk::Faults;
 use crate::history::{Bounds, History, Step};
@@ -32,6 +35,18 @@ pub struct Rig {
     pub namesakes: Namesakes,
     /// The store's own mistake.
     pub options: fn(Options) -> Options,
+    /// What acknowledged commands survive.
+    pub promise: Promise,
+}
+
+/// What acknowledged commands survive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Promise {
+    /// The loss of power (`Durability::Sync`).
+    PowerCuts,
+    /// The end of the process (`Durability::Os`): after the loss of power some earlier state is there,
+    /// exactly.
+    Kills,
 }
 
 /// When the workload counts a command as acknowledged.
@@ -80,7 +95,17 @@ impl Default for Rig {
             duplicates: Duplicates::WaitForTheFirstCopy,
             namesakes: Namesakes::HaveNewIds,
             options: |options| options,
+            promise: Promise::PowerCuts,
         }
+    }
+}
+
+impl Rig {
+    /// A store that never waits for the disk.
+    #[must_use]
+    pub fn unsynced() -> Self {
+        let options = |options| Options { durability: Durability::Os, ..options };
+        Self { options, promise: Promise::Kills, ..Self::default() }
     }
 }
 
@@ -99,6 +124,8 @@ pub struct World {
     unproven: bool,
     /// A fatal error of the log: nothing more is acknowledged.
     failed: Option<String>,
+    /// Compactions that took place.
+    compactions: u64,
 }
 
 impl World {
@@ -138,7 +165,14 @@ impl World {
             chance,
             unproven: false,
             failed: None,
+            compactions: 0,
         }
+    }
+
+    /// Compactions that took place.
+    #[must_use]
+    pub const fn compactions(&self) -> u64 {
+        self.compactions
     }
 
     /// The ledger.
@@ -196,7 +230,8 @@ impl World {
             64..67 => self.end_transaction(&truth),
             67..69 => self.check_now(),
             69 => self.retry(),
-            70..85 => self.commit(),
+            70..84 => self.commit(),
+            84 => self.compact(),
             85..98 => self.keep(),
             _ => self.idle(),
         }
@@ -330,6 +365,34 @@ impl World {
             return Err("there is room, and what was appended is not durable".to_owned());
         }
         self.check_now()
+    }
+
+    /// Compacts a partition, whatever it holds.
+    fn compact(&mut self) -> Result<(), String> {
+        let shown = self.shown().partitions;
+        let partitions = shown.iter().map(|(stream, found)| (*stream, found.end));
+        let partitions = partitions.collect::<Vec<_>>();
+        let Some((stream, below)) = self.chance.pick(&partitions).copied() else { return Ok(()) };
+        self.history.compact(stream, below);
+        let task = CompactTask {
+            below,
+            older_than_ms: None,
+            dirty_percent_min: 0,
+            now_ms: 2_000_000,
+            delete_retention_ms: 0,
+            aborted: &|_| false,
+            map_bytes_max: self.chance.pick(&[1_usize << 10, 1 << 20]).copied().unwrap_or(1 << 20),
+            between: &|| true,
+        };
+        match self.store.compact(stream, &task) {
+            // The stream may have been deleted, and the disk may have failed.
+            Ok(done) => {
+                self.compactions += u64::from(done.is_some());
+                Ok(())
+            }
+            Err(ReadError::UnknownStream(_) | ReadError::Io { .. }) => Ok(()),
+            Err(error) => Err(format!("{stream} is compacted: {error}")),
+        }
     }
 
     fn note(&mut self) {
@@ -511,9 +574,8 @@ impl World {
         for record in 0..self.chance.between(1, 4) {
             let timestamp_ms = 1_000_000 + i64::try_from(self.chance.below(5_000)).unwrap_or(0);
             let value = self.filled(serial + u64::try_from(record).unwrap_or(0));
-            let draft =
-                RecordDraft { timestamp_ms, key: Some(b"k"), value: Some(&value), headers: &[] };
-            builder.push(&draft);
+            let key = self.chance.pick(&KEYS).copied();
+            builder.push(&RecordDraft { timestamp_ms, key, value: Some(&value), headers: &[] });
         }
         builder.build()
     }
@@ -602,6 +664,8 @@ fn is_full(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::StorageFull
 }
 
+/// What records have for keys: few, so that a compaction finds something to take.
+const KEYS: [&[u8]; 4] = [b"k", b"key", b"another key", b""];
 const STREAMS_MAX: usize = 4;
 /// Rounds of commit and keep after which a disk with room counts as settled.
 const ROUNDS_MAX: usize = 40;

@@ -12,6 +12,8 @@ use ottla_sim::world::Rig;
 
 /// Crash points of a run with fixed seeds.
 const POINTS_MIN: u64 = 100_000;
+/// Crash points of a store that never waits for the disk.
+const UNSYNCED_POINTS_MIN: u64 = 10_000;
 
 #[test]
 fn nothing_that_was_promised_is_lost_at_any_crash_point() {
@@ -20,17 +22,18 @@ fn nothing_that_was_promised_is_lost_at_any_crash_point() {
     let mut seeds = 0;
     match given_seed() {
         Some(seed) => {
-            explore(seed, &mut tally);
+            explore(&Rig::default(), seed, &mut tally);
             seeds += 1;
         }
         None => {
             while tally.points < POINTS_MIN {
-                explore(FIRST_SEED + seeds, &mut tally);
+                explore(&Rig::default(), FIRST_SEED + seeds, &mut tally);
                 seeds += 1;
             }
         }
     }
     report("fixed", seeds, started, &tally);
+    assert!(given_seed().is_some() || tally.compactions > 100, "hardly any compaction");
     let extra = fresh_seconds();
     if !extra.is_zero() {
         let (started, mut tally) = (now(), Tally::default());
@@ -38,11 +41,21 @@ fn nothing_that_was_promised_is_lost_at_any_crash_point() {
         println!("fresh seeds from {first:#x}");
         let mut seeds = 0;
         while started.elapsed() < extra {
-            explore(first.wrapping_add(seeds), &mut tally);
+            explore(&Rig::default(), first.wrapping_add(seeds), &mut tally);
             seeds += 1;
         }
         report("fresh", seeds, started, &tally);
     }
+}
+
+#[test]
+fn without_syncs_a_power_cut_leaves_some_earlier_state_exactly() {
+    let (started, mut tally, mut seeds) = (now(), Tally::default(), 0);
+    while tally.points < UNSYNCED_POINTS_MIN {
+        explore(&Rig::unsynced(), FIRST_SEED + seeds, &mut tally);
+        seeds += 1;
+    }
+    report("unsynced", seeds, started, &tally);
 }
 
 #[test]
@@ -53,8 +66,8 @@ fn the_same_seed_gives_the_same_run() {
     assert_ne!(run(77).trace, run(78).trace);
 }
 
-fn explore(seed: u64, tally: &mut Tally) {
-    match Explorer::explore(&Rig::default(), Effort::default(), seed) {
+fn explore(rig: &Rig, seed: u64, tally: &mut Tally) {
+    match Explorer::explore(rig, Effort::default(), seed) {
         Ok(found) => *tally += found,
         Err(finding) => panic!("{finding}\nagain with OTTLA_SIM_SEED={seed}"),
     }
@@ -63,7 +76,7 @@ fn explore(seed: u64, tally: &mut Tally) {
 fn report(kind: &str, seeds: u64, started: Instant, tally: &Tally) {
     println!(
         "{} crash points ({kind}): {seeds} seeds, {:.1} s; {} during recovery, {} kills, {} with rot \
-         ({} refused), {} lives",
+         ({} refused), {} lives, {} compactions",
         tally.points,
         started.elapsed().as_secs_f64(),
         tally.in_recovery,
@@ -71,6 +84,7 @@ fn report(kind: &str, seeds: u64, started: Instant, tally: &Tally) {
         tally.rotten,
         tally.refused,
         tally.lives,
+        tally.compactions,
     );
 }
 

@@ -96,6 +96,12 @@ fn torn_group_called_corruption() {
 }
 
 #[test]
+fn stale_frame_accepted() {
+    let options = |options| Options { planted: PlantedBug::StaleFrameAccepted, ..options };
+    found("a group of an earlier life of the file counts", &Rig { options, ..Rig::default() });
+}
+
+#[test]
 fn recycle_before_sync() {
     let options = |options| Options { planted: PlantedBug::RecyclesBeforeSync, ..options };
     found("a segment goes before the snapshot is there", &Rig { options, ..Rig::default() });

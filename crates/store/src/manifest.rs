@@ -45,6 +45,7 @@ impl Manifest {
 
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Writer::default();
+        out.u64(MANIFEST_VERSION);
         for word in [self.number, self.floor, u64::from(self.floor_chain), self.durable] {
             out.u64(word);
         }
@@ -76,6 +77,9 @@ impl Manifest {
     /// `None` when the bytes are not a whole manifest.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut input = Reader { rest: bytes };
+        if input.u64()? != MANIFEST_VERSION {
+            return None;
+        }
         let mut manifest = Self {
             number: input.u64()?,
             floor: input.u64()?,
@@ -195,6 +199,9 @@ impl Reader<'_> {
         Some(partition)
     }
 }
+
+/// The form of the store's own object, in front of it.
+const MANIFEST_VERSION: u64 = 1;
 
 #[cfg(test)]
 mod tests {

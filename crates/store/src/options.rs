@@ -50,6 +50,8 @@ pub enum PlantedBug {
     LivenessFromUnsyncedSettles,
     /// Only the WAL since the newest snapshot is kept.
     FallbackSnapshotWithoutItsWal,
+    /// A whole group of an earlier life of the file counts for one of this life.
+    StaleFrameAccepted,
 }
 
 impl Default for Options {

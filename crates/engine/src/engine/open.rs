@@ -267,6 +267,11 @@ impl Recovery {
 
 impl Replay for Recovery {
     fn object(&mut self, key: &[u8], applied: Lsn, bytes: &[u8]) -> Result<(), String> {
+        let bytes = match bytes.split_first() {
+            Some((&OBJECT_VERSION, bytes)) => bytes,
+            Some((other, _)) => return Err(format!("an object of version {other}")),
+            None => return Err("an object without a version".to_owned()),
+        };
         match decode(key)? {
             ObjectKey::Catalog => self.catalog = Catalog::restore(decode(bytes)?, applied),
             ObjectKey::Partition(stream) => {
@@ -319,8 +324,10 @@ impl Replay for Recovery {
     }
 }
 
-impl State for Engine {
-    fn snapshot(&self, sink: &mut dyn FnMut(&[u8], Lsn, &[u8])) {
+impl Engine {
+    /// Hands every object to `sink`: its key, the place of its newest fact, its bytes.
+    #[expect(clippy::type_complexity, reason = "as the store's trait has it")]
+    fn objects(&self, sink: &mut dyn FnMut(&[u8], Lsn, &[u8])) {
         let catalog = self.catalog();
         sink(&encode(&ObjectKey::Catalog), catalog.changed(), &encode(&catalog.image()));
         let partitions: Vec<_> =
@@ -344,6 +351,18 @@ impl State for Engine {
         }
         self.broker.snapshot(sink);
     }
+}
+
+impl State for Engine {
+    fn snapshot(&self, sink: &mut dyn FnMut(&[u8], Lsn, &[u8])) {
+        let mut versioned = Vec::new();
+        self.objects(&mut |key, applied, bytes| {
+            versioned.clear();
+            versioned.push(OBJECT_VERSION);
+            versioned.extend_from_slice(bytes);
+            sink(key, applied, &versioned);
+        });
+    }
 
     fn holds(&self, queue: StreamId, message: Lsn) -> bool {
         self.broker.holds(queue, message)
@@ -355,3 +374,7 @@ impl State for Engine {
         Some(catalog.topic_by_id(topic)?.config().segment_bytes)
     }
 }
+
+/// In front of the bytes of every object: which form they have. A changed form is a new version, and
+/// the old one is still read.
+const OBJECT_VERSION: u8 = 1;

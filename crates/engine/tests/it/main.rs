@@ -4,6 +4,7 @@
 mod compaction;
 mod full_disk;
 mod groups;
+mod queue_crash;
 mod retention;
 mod rig;
 mod topics;

@@ -38,6 +38,8 @@ pub struct Partition {
     pub batches: Vec<Stored>,
     /// The last batches whatever `start` is: what a producer's retry would be compared with.
     pub window: Vec<Lsn>,
+    /// Below this a compaction may have taken records that a later one of their key supersedes.
+    pub compacted: Offset,
     /// The place of the newest batch.
     pub appended: Lsn,
     /// The place of the newest fact about it.
@@ -98,6 +100,15 @@ impl Truth {
             }
         }
         Ok(())
+    }
+
+    /// Notes that a compaction of `stream` below `below` was begun.
+    pub fn compact(&mut self, stream: StreamId, below: Offset) {
+        if let Some(partition) = self.partitions.get_mut(&stream)
+            && partition.compacted < below
+        {
+            Arc::make_mut(partition).compacted = below;
+        }
     }
 
     /// Every stream there is.

@@ -73,7 +73,11 @@ pub(crate) fn read_group(
     if !read_present(&*segment.file, &mut head, segment.position(lsn))? {
         return Ok(None);
     }
-    let Some((header, value)) = GroupHeader::decode(&head) else { return Ok(None) };
+    let Some((mut header, value)) = GroupHeader::decode(&head) else { return Ok(None) };
+    if segment.is_gullible() {
+        header.generation = segment.header.generation;
+        (header.lsn, header.prev_chain) = (lsn, chain);
+    }
     let follows = header.generation == segment.header.generation
         && header.lsn == lsn
         && chain == header.prev_chain

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::layout::{SEGMENT_HEADER_BYTES, SegmentHeader};
@@ -31,12 +31,23 @@ pub(crate) struct WalSegment {
     pub(crate) file: Arc<dyn DiskFile>,
     /// Below this its bytes count; a recovery that cut the chain inside it lowers it.
     end: AtomicU64,
+    /// Planted: groups of earlier lives count as well.
+    is_gullible: AtomicBool,
 }
 
 impl WalSegment {
     pub(crate) fn new(header: SegmentHeader, file: Arc<dyn DiskFile>) -> Self {
         let end = AtomicU64::new(header.start + header.capacity);
-        Self { header, file, end }
+        Self { header, file, end, is_gullible: AtomicBool::new(false) }
+    }
+
+    /// Plants `StaleFrameAccepted`.
+    pub(crate) fn believe_anything(&self) {
+        self.is_gullible.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_gullible(&self) -> bool {
+        self.is_gullible.load(Ordering::Relaxed)
     }
 
     pub(crate) fn end(&self) -> u64 {
