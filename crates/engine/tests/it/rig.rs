@@ -11,6 +11,7 @@ use ottla_engine::topic::{Isolation, Partition, PartitionId, Topic};
 use ottla_engine::txn::coordinator::Identity;
 use ottla_engine::{Durability, DurableObserver, Engine, Lsn, NewTopic, Offset, Options, StreamId};
 use ottla_sim::disk::SimDisk;
+use ottla_store::disk::Disk;
 
 /// A broker that can lose its power.
 pub(crate) struct Rig {
@@ -55,6 +56,11 @@ impl Rig {
         Self::over(SimDisk::new(), Arc::new(TestClock::default()), 1)
     }
 
+    /// A broker over a disk that has something on it.
+    pub(crate) fn on(disk: SimDisk) -> Self {
+        Self::over(disk, Arc::new(TestClock::default()), 2)
+    }
+
     fn over(disk: SimDisk, clock: Arc<TestClock>, starts: u64) -> Self {
         let mut options = Options::new(Durability::Sync, starts);
         options.store.wal_segment_bytes = 32 << 10;
@@ -90,6 +96,17 @@ impl Rig {
     pub(crate) fn files(&self, prefix: &str) -> Vec<String> {
         let files = self.disk.files().into_iter().map(|(path, _)| path);
         files.filter(|path| path.starts_with(prefix)).collect()
+    }
+
+    /// Every file with its bytes.
+    pub(crate) fn image(&self) -> Vec<(String, Vec<u8>)> {
+        let read = |(path, len): (String, u64)| {
+            let mut bytes = vec![0; usize::try_from(len).unwrap()];
+            let file = self.disk.open_read(&path).unwrap();
+            assert_eq!(file.read_at(&mut bytes, 0).unwrap(), bytes.len());
+            (path, bytes)
+        };
+        self.disk.files().into_iter().map(read).collect()
     }
 
     /// Syncs everything that was appended.
