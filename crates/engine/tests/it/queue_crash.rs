@@ -233,18 +233,18 @@ impl Run {
     /// Two messages and an acknowledgement.
     fn transact(&mut self) {
         let mut state = self.state();
-        let bodies = [self.body(), self.body()];
+        let (first, second) = (self.body(), self.body());
         let mut settlements = Vec::new();
         if !self.held.is_empty() {
             let (queue, got) = self.held.remove(self.chance.index(self.held.len()));
             settlements.push((vec![got.held.unwrap()], Outcome::Ack));
             remove(&mut state, queue, &got);
         }
-        let publishes = vec![message("", "orders", &bodies[0]), message("", "audit", &bodies[1])];
+        let publishes = vec![message("", "orders", &first), message("", "audit", &second)];
         let transaction = Transaction { publishes, settlements };
         let done = self.engine.broker().commit(&mut self.channel, transaction);
         assert!(done.unwrap().lsn.is_some());
-        for (queue, body) in ["orders", "audit"].into_iter().zip(bodies) {
+        for (queue, body) in [("orders", first), ("audit", second)] {
             state.entry(queue).or_default().push(body);
         }
         self.became(state);
@@ -281,10 +281,7 @@ fn found(engine: &Engine) -> Result<State, BrokerError> {
 
 /// Cuts the power at `moment`, starts, and holds what is found against the ledger.
 fn judge(run: &Run, moment: &Moment, chance: &mut Chance, what: &str) -> u64 {
-    let (least, most) = match run.bounds(moment.call) {
-        Some(bounds) => bounds,
-        None => return 0,
-    };
+    let Some((least, most)) = run.bounds(moment.call) else { return 0 };
     let cut = chance.next();
     let mut disk = moment.crash(cut);
     let mut points = 1;
@@ -299,7 +296,7 @@ fn judge(run: &Run, moment: &Moment, chance: &mut Chance, what: &str) -> u64 {
         }
     }
     let state = found(&open(&disk, cut.rotate_left(7))).unwrap();
-    let is_found = run.states[least..=most].iter().any(|(expected, _)| {
+    let is_found = run.states.get(least..=most).unwrap().iter().any(|(expected, _)| {
         let mut expected = expected.clone();
         expected.values_mut().for_each(|bodies| bodies.sort_unstable());
         expected == state
@@ -315,8 +312,8 @@ fn judge(run: &Run, moment: &Moment, chance: &mut Chance, what: &str) -> u64 {
         moment.call,
         moment.what,
         short(&state),
-        short(&run.states[least].0),
-        short(&run.states[most].0),
+        short(&run.states.get(least).unwrap().0),
+        short(&run.states.get(most).unwrap().0),
     );
     points
 }
