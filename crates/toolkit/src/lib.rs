@@ -77,12 +77,18 @@ pub use self::trace::TraceContext;
 /// The guides' code, compiled and run.
 #[cfg(doctest)]
 mod guides {
+    #[doc = include_str!("../../../docs/guide/choreography.md")]
+    struct Choreography;
     #[doc = include_str!("../../../docs/guide/cqrs.md")]
     struct Cqrs;
+    #[doc = include_str!("../../../docs/guide/event-carried-state.md")]
+    struct EventCarriedState;
     #[doc = include_str!("../../../docs/guide/event-sourcing.md")]
     struct EventSourcing;
     #[doc = include_str!("../../../docs/guide/inbox.md")]
     struct Inbox;
     #[doc = include_str!("../../../docs/guide/outbox.md")]
     struct Outbox;
+    #[doc = include_str!("../../../docs/guide/sagas.md")]
+    struct Sagas;
 }

@@ -1,5 +1,10 @@
 //! Sagas at work: each message moves one instance, in one transaction with what it sends.
 
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -11,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::inbox::{Inbox, Seen};
 use crate::outbox::Outbox;
 use crate::params;
+use crate::service::Service;
 
 /// All instances of a saga, in a database. What they send goes to the [`Outbox`], in the transaction that
 /// moves them: a saga is never moved without its messages, nor the other way round.
@@ -91,6 +97,39 @@ impl<D: Clone + Serialize + DeserializeOwned + Send + Sync + 'static> Sagas<D> {
             moved += u64::from(self.turned(&id, turn).await? != Moved::Nothing);
         }
         Ok(moved)
+    }
+
+    /// Lets a service listen to everything that moves the saga.
+    #[must_use]
+    pub fn listen(self: &Arc<Self>, service: Service) -> Service {
+        self.saga.sources().into_iter().fold(service, |service, source| {
+            let sagas = Arc::clone(self);
+            service.on(source, move |message: Envelope| {
+                let sagas = Arc::clone(&sagas);
+                async move { sagas.receive(&message).await.map(drop) }
+            })
+        })
+    }
+
+    /// [Ticks](Self::tick) once a second until `stop` resolves.
+    ///
+    /// # Errors
+    /// What trying again cannot help.
+    pub async fn run(&self, stop: impl Future<Output = ()>) -> Result<()> {
+        let mut stop = pin!(stop);
+        loop {
+            match self.tick().await {
+                Err(error) if !error.is_transient() => return Err(error),
+                Err(error) => {
+                    tracing::warn!(%error, saga = self.saga.name(), "could not look at the clock")
+                }
+                Ok(_) => {}
+            }
+            tokio::select! {
+                () = &mut stop => return Ok(()),
+                () = tokio::time::sleep(TICK) => {}
+            }
+        }
     }
 
     /// See [`Saga::resume`].
@@ -199,6 +238,8 @@ impl<D: Clone + Serialize + DeserializeOwned + Send + Sync + 'static> Sagas<D> {
 const fn still<D>(instance: Instance<D>) -> Turn<D> {
     Turn { instance: Some(instance), sends: Vec::new(), moved: false }
 }
+
+const TICK: Duration = Duration::from_secs(1);
 
 const PUT: &str =
     "INSERT INTO ottla_sagas (saga, id, phase, due, moved, state) VALUES ($1, $2, $3, $4, $5, $6)

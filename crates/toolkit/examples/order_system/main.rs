@@ -1,0 +1,253 @@
+//! The order system: orders, inventory, payment, shipping and notification, each with a database of its own.
+//!
+//! `cargo run -p ottla --example order_system [CONNECTION]`: the connection line is `memory:` unless given
+//! (`ottla://embedded?data=DIR`, and with the features `kafka://HOST:PORT`, `amqp://…`); nothing else changes.
+//!
+//! Sixty orders: some customers cannot pay, the shelf runs empty, one order is poison to the shipping
+//! service. At the end money and stock must add up, or the program fails.
+
+#![expect(clippy::print_stdout, reason = "it tells a story")]
+
+mod messages;
+mod orders;
+mod services;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use ottla::cqrs::Commands;
+use ottla::db::Db;
+use ottla::dead_letters::DeadLetters;
+use ottla::durable::Durable;
+use ottla::events::{At, EventStore, Meta};
+use ottla::outbox::{Outbox, Relay, RelayOptions};
+use ottla::saga::Sagas;
+use ottla::view::View;
+use ottla::{Connection, Error, Service, params};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::messages::{Price, Ship};
+use crate::orders::Order;
+use crate::services::{Account, AccountCommand, Mails};
+
+const ORDERS: u64 = 60;
+const CUPS: i64 = 40;
+const CUSTOMERS: [(&str, i64); 3] = [("ada", 100_000), ("bob", 5_000), (services::NOWHERE, 900)];
+
+#[tokio::main]
+async fn main() -> Result<(), Error> {
+    let line = std::env::args().nth(1).unwrap_or_else(|| "memory:".to_owned());
+    let broker = Connection::open(&line).await?;
+    println!("on {broker}");
+    let mut system = System::start(&broker).await?;
+    let begun = Instant::now();
+    system.place_orders().await?;
+    system.until_all_have_ended().await?;
+    println!("all ended after {:.1} s", begun.elapsed().as_secs_f64());
+    system.prove().await?;
+    system.stop().await
+}
+
+/// Everything that runs, and what is needed to look into it.
+struct System {
+    broker: Connection,
+    shop: (Db, Outbox),
+    inventory: Db,
+    accounts: Commands<Account>,
+    sagas: Arc<Sagas<Order>>,
+    mails: Arc<Mails>,
+    stop: watch::Sender<bool>,
+    running: JoinSet<Result<(), Error>>,
+}
+
+impl System {
+    async fn start(broker: &Connection) -> Result<Self, Error> {
+        let shop =
+            database("CREATE TABLE orders (id TEXT PRIMARY KEY, item TEXT, cents BIGINT)").await?;
+        let inventory = database(
+            "CREATE TABLE stock (item TEXT PRIMARY KEY, n BIGINT);
+             CREATE TABLE reservation (order_id TEXT PRIMARY KEY, held BOOLEAN NOT NULL)",
+        )
+        .await?;
+        let mut tx = inventory.begin().await?;
+        tx.exec("INSERT INTO stock VALUES ('cup', $1)", &params![CUPS]).await?;
+        tx.commit().await?;
+        let money = database("").await?;
+        let accounts = Commands::<Account>::new(EventStore::open(&money).await?);
+        for (customer, cents) in CUSTOMERS {
+            let deposit = AccountCommand::Deposit { customer: customer.to_owned(), cents };
+            let done = accounts.handle(deposit, &Meta::begin(broker.mint())).await;
+            done.map_err(|error| refused("opening an account", &error))?;
+        }
+        let sagas = Arc::new(Sagas::open(orders::saga(), &shop).await?);
+        let mails = Arc::new(Mails::default());
+        let outbox = Outbox::open(&shop).await?;
+        let (stop, _) = watch::channel(false);
+        let mut system = Self {
+            broker: broker.clone(),
+            shop: (shop, outbox),
+            inventory,
+            accounts,
+            sagas,
+            mails,
+            stop,
+            running: JoinSet::new(),
+        };
+        system.run_services(&money).await?;
+        Ok(system)
+    }
+
+    async fn run_services(&mut self, money: &Db) -> Result<(), Error> {
+        let broker = self.broker.clone();
+        let inventory = Service::new("inventory", &broker)
+            .layer(Durable::open(&self.inventory).await?)
+            .on("queue:inventory", services::reserve)
+            .on("queue:inventory", services::release);
+        let payment = Service::new("payment", &broker)
+            .layer(Durable::open(money).await?)
+            .state(self.accounts.clone())
+            .on("queue:payment", services::charge)
+            .on("queue:payment", services::refund);
+        let shipping = Service::new("shipping", &broker).on("queue:shipping", services::ship);
+        let notification = Service::new("notification", &broker)
+            .state(Arc::clone(&self.mails))
+            .on("order-ends", services::on_confirmed)
+            .on("order-ends", services::on_rejected)
+            .on("queue:reminders", services::on_reminder);
+        let director = Arc::clone(&self.sagas).listen(Service::new("order-saga", &broker));
+        for service in [inventory, payment, shipping, notification, director] {
+            let stop = stopped(&self.stop);
+            self.running.spawn(service.run(stop));
+        }
+        for db in [&self.shop.0, &self.inventory, money] {
+            let mut relay = Relay::open(db, broker.clone(), RelayOptions::default()).await?;
+            let stop = stopped(&self.stop);
+            self.running.spawn(async move { relay.run(stop).await.map(drop) });
+        }
+        let (sagas, stop) = (Arc::clone(&self.sagas), stopped(&self.stop));
+        self.running.spawn(async move { sagas.run(stop).await });
+        Ok(())
+    }
+
+    async fn place_orders(&self) -> Result<(), Error> {
+        let price = Price { item: "cup".to_owned(), cents: 900, revision: 1 };
+        self.broker.publish("prices", &price).await?; // by the catalogue service
+        let prices = View::<Price>::of("prices").newest_by(|price| price.revision);
+        let prices = prices.open(&self.broker).await?;
+        for number in 0..ORDERS {
+            let (customer, _) = CUSTOMERS[usize::from(number % 3 != 0) + usize::from(number == 31)];
+            let order = format!("order-{number}");
+            orders::place((&self.shop.0, &self.shop.1), &prices, (&order, customer, "cup")).await?;
+        }
+        println!("{ORDERS} orders placed; {CUPS} cups on the shelf");
+        Ok(())
+    }
+
+    async fn until_all_have_ended(&mut self) -> Result<(), Error> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let mut told = 0;
+        loop {
+            let (completed, failed) =
+                (self.in_phase("completed").await?, self.in_phase("failed").await?);
+            if completed + failed > told {
+                told = completed + failed;
+                println!("{completed} completed, {failed} undone, {} under way", ORDERS - told);
+            }
+            let counted = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
+            if told == ORDERS
+                && counted(&self.mails.confirmed) + counted(&self.mails.rejected) == ORDERS
+            {
+                return Ok(());
+            }
+            if let Some(ended) = self.running.try_join_next() {
+                ended.map_err(|error| refused("running", &error))??;
+            }
+            if Instant::now() > deadline {
+                return Err(refused("waiting for the orders to end", &"a minute has passed"));
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Money and stock add up, and the poison order lies where it can be looked at.
+    async fn prove(&self) -> Result<(), Error> {
+        let confirmed = self.in_phase("completed").await?;
+        let confirmed_cents = i64::try_from(confirmed).unwrap_or(i64::MAX) * 900;
+        let mut left = 0;
+        for (customer, _) in CUSTOMERS {
+            let stream = format!("account-{customer}");
+            left += self.accounts.store().load::<Account>(&stream, At::Latest).await?.state;
+        }
+        let given: i64 = CUSTOMERS.iter().map(|(_, cents)| cents).sum();
+        same(
+            "money: what is left and what was paid is what there was",
+            left + confirmed_cents,
+            given,
+        )?;
+        let rows = self.inventory.query("SELECT n FROM stock WHERE item = 'cup'", &[]).await?;
+        let on_shelf: i64 = rows.first().map_or(Ok(-1), |row| row.get(0))?;
+        let sold = i64::try_from(confirmed).unwrap_or(i64::MAX);
+        same(
+            "stock: what is on the shelf and what was sold is what there was",
+            on_shelf + sold,
+            CUPS,
+        )?;
+        let mails = self.mails.confirmed.load(Ordering::Relaxed);
+        same("mails: one for each order that was confirmed", mails, confirmed)?;
+        let dead = DeadLetters::new(&self.broker, "queue:shipping", "shipping");
+        let letters = dead.look(10).await?;
+        same("the poison order is set aside", letters.len(), 1)?;
+        for letter in letters {
+            let order = letter.envelope.decode::<Ship>()?.order;
+            println!(
+                "   {order}: {} after {} attempt: {}",
+                letter.reason, letter.attempts, letter.cause
+            );
+            for moment in self.sagas.get(&order).await?.into_iter().flat_map(|saga| saga.history) {
+                println!("   {}  {}", moment.at, moment.what);
+            }
+        }
+        Ok(())
+    }
+
+    async fn stop(mut self) -> Result<(), Error> {
+        let _everybody_gone = self.stop.send(true);
+        while let Some(ended) = self.running.join_next().await {
+            ended.map_err(|error| refused("stopping", &error))??;
+        }
+        self.broker.close().await
+    }
+
+    async fn in_phase(&self, phase: &str) -> Result<u64, Error> {
+        Ok(u64::try_from(self.sagas.list(phase).await?.len()).unwrap_or(u64::MAX))
+    }
+}
+
+async fn database(schema: &str) -> Result<Db, Error> {
+    let db = Db::open("sqlite::memory:").await?;
+    let mut tx = db.begin().await?;
+    tx.script(schema).await?;
+    tx.commit().await?;
+    Ok(db)
+}
+
+fn stopped(stop: &watch::Sender<bool>) -> impl Future<Output = ()> + Send + 'static {
+    let mut stop = stop.subscribe();
+    async move {
+        let _sender_gone = stop.wait_for(|stop| *stop).await;
+    }
+}
+
+fn same<T: PartialEq + std::fmt::Display>(what: &str, found: T, expected: T) -> Result<(), Error> {
+    if found == expected {
+        println!("ok {what}: {found}");
+        return Ok(());
+    }
+    Err(refused(what, &format!("{found} is not {expected}")))
+}
+
+fn refused(doing: &str, why: &dyn std::fmt::Display) -> Error {
+    Error::Refused { doing: doing.to_owned(), why: why.to_string() }
+}
