@@ -117,7 +117,7 @@ fn sink(arguments: &ArgMatches) -> Result<Broker, Failure> {
     let url = text(arguments, "to");
     match url.split_once("://") {
         Some(("kafka" | "ottla", address)) => {
-            Ok(Broker::Kafka(kafka::Kafka::new(address.trim_end_matches('/'))))
+            Ok(Broker::Kafka(Box::new(kafka::Kafka::new(address.trim_end_matches('/')))))
         }
         Some(("amqp", _)) => Ok(Broker::Amqp(Box::new(amqp::Amqp::new(&url)))),
         _ => Err(Failure::new(Code::Usage, format!("{url:?} is no address to relay to")).remedy(
@@ -129,7 +129,7 @@ fn sink(arguments: &ArgMatches) -> Result<Broker, Failure> {
 /// Where rows go.
 #[derive(Debug)]
 enum Broker {
-    Kafka(kafka::Kafka),
+    Kafka(Box<kafka::Kafka>),
     Amqp(Box<amqp::Amqp>),
 }
 

@@ -1,6 +1,6 @@
 //! The conformance suite on each transport. `CONFORMANCE_AT` names one more broker, as a connection
 //! line: `CONFORMANCE_AT=kafka://127.0.0.1:9092 cargo test -p ottla --features kafka --test conformance`.
-#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test may stop here, and say why")]
+#![expect(clippy::print_stderr, reason = "a test may stop here, and say why")]
 
 use ottla::testing::{self, Outcome};
 use ottla::{Connection, Mint};
@@ -23,7 +23,7 @@ async fn memory_keeps_its_promises_without_any_time_passing() {
 #[cfg(feature = "embedded")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_embedded_broker_keeps_its_promises() {
-    static DATA: std::sync::OnceLock<std::path::PathBuf> = OnceLock::new();
+    static DATA: std::sync::OnceLock<std::path::PathBuf> = std::sync::OnceLock::new();
     let data = std::env::temp_dir().join(format!("ottla-conformance-{}", std::process::id()));
     DATA.set(data.clone()).unwrap();
     let shown = testing::conformance(|| {

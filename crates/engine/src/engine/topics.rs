@@ -250,7 +250,7 @@ impl Engine {
     }
 
     /// Changes settings of a subscription to client metrics, which the caller has checked; without
-    /// any it is gone. At most [`CLIENT_METRICS_MAX`] exist.
+    /// any it is gone. At most `CLIENT_METRICS_MAX` exist.
     pub fn configure_client_metrics(
         &self,
         name: &str,

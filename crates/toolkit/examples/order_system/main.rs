@@ -14,7 +14,7 @@ mod services;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ottla::cqrs::Commands;
 use ottla::db::Db;
@@ -27,12 +27,15 @@ use ottla::view::View;
 use ottla::{Connection, Error, Service, params};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::messages::{Price, Ship};
 use crate::orders::Order;
 use crate::services::{Account, AccountCommand, Mails};
 
 const ORDERS: u64 = 60;
+/// The order that shipping stumbles over.
+const POISON: u64 = 31;
 const CUPS: i64 = 40;
 const CUSTOMERS: [(&str, i64); 3] = [("ada", 100_000), ("bob", 5_000), (services::NOWHERE, 900)];
 
@@ -137,7 +140,11 @@ impl System {
         let prices = View::<Price>::of("prices").newest_by(|price| price.revision);
         let prices = prices.open(&self.broker).await?;
         for number in 0..ORDERS {
-            let (customer, _) = CUSTOMERS[usize::from(number % 3 != 0) + usize::from(number == 31)];
+            let customer = match number {
+                POISON => services::NOWHERE,
+                _ if number % 3 == 0 => "ada",
+                _ => "bob", // who cannot pay for all of it
+            };
             let order = format!("order-{number}");
             orders::place((&self.shop.0, &self.shop.1), &prices, (&order, customer, "cup")).await?;
         }

@@ -1,5 +1,11 @@
 //! The store suite: the same tests on SQLite, in every `cargo test`, and on a real PostgreSQL, whose address
 //! is in `STORES_DATABASE` (`tests/rig`, suite `stores-postgres`). `STORES_ROWS` makes the long ones longer.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 mod account;
 mod command;
