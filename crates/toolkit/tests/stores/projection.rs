@@ -1,6 +1,8 @@
 //! Read models: once each event, rebuilt beside the live one, stopped by what cannot be applied.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ottla::db::{Db, Tx};
@@ -179,22 +181,28 @@ async fn an_inline_projection_changes_with_the_append_and_not_without() {
     assert_eq!(shown(&fresh.db).await, folded(&store).await);
 }
 
+const GENERATIONS: &str = "SELECT count(*) FROM ottla_projections WHERE state <> 'retired'";
+
 /// Writers write, the live generation runs in two processes, and rebuilds follow one another: in the end,
 /// and at each turn, the rows are what a fold over the events gives.
 async fn rebuilt_under_load(mode: Mode) {
     let fresh = Fresh::new().await;
     let store = EventStore::open(&fresh.db).await.unwrap();
-    let mut options = batches(50);
+    let mut options = batches(200);
     options.mode = mode;
     let projector = Projector::open(&store, Balances::<1>, options.clone()).await.unwrap();
     let store = if mode == Mode::Inline { store.on_append(projector.inline()) } else { store };
     let each = (rows(3_200) / 8 / 4).min(800);
+    let turned = Arc::new(AtomicU64::new(0));
     let writers: Vec<_> = (0..8)
         .map(|writer| {
-            let store = store.clone();
+            let (store, turned) = (store.clone(), Arc::clone(&turned));
             tokio::spawn(async move {
-                let mut chance = Chance::new(writer + 1);
-                for _ in 0..each {
+                let (mut chance, mut appends) = (Chance::new(writer + 1), 0);
+                // At least so many, and until the readers were turned twice under load.
+                while appends < each || turned.load(Ordering::Relaxed) < 2 {
+                    appends += 1;
+                    tokio::time::sleep(Duration::from_millis(2)).await; // a load that a projection can follow
                     let stream = format!("account-{}", chance.below(5));
                     let amount = i64::try_from(chance.below(9)).unwrap();
                     append(
@@ -214,19 +222,19 @@ async fn rebuilt_under_load(mode: Mode) {
     let mut waits = stopped.clone();
     let beside =
         tokio::spawn(async move { second.run(async { drop(waits.changed().await) }).await });
-    let mut turns = 0;
     while writers.iter().any(|writer| !writer.is_finished()) {
         projector.rebuild().await.unwrap();
-        until("the readers are turned", async || {
+        let mut steps = 0;
+        while fresh.number(GENERATIONS).await > 1 {
             match projector.step().await {
                 Ok(_) => {}
-                Err(error) if error.is_transient() => {}
+                Err(error) if error.is_transient() => {} // the other runner was first
                 Err(error) => panic!("{error}"),
             }
-            projector.status().await.unwrap().len() == 1
-        })
-        .await;
-        turns += 1;
+            steps += 1;
+            assert!(steps < 20_000, "the rebuild never catches up");
+        }
+        turned.fetch_add(1, Ordering::Relaxed);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     for writer in writers {
@@ -239,7 +247,8 @@ async fn rebuilt_under_load(mode: Mode) {
         projector.status().await.unwrap()[0].gap == 0
     })
     .await;
-    assert!(turns >= 1);
+    let turns = turned.load(Ordering::Relaxed);
+    assert!(turns >= 2);
     assert_eq!(shown(&fresh.db).await, folded(&store).await, "after {turns} turns");
 }
 
