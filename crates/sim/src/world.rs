@@ -231,8 +231,13 @@ impl World {
             67..69 => self.check_now(),
             69 => self.retry(),
             70..84 => self.commit(),
-            84 => self.compact(),
-            85..98 => self.keep(),
+            84..97 => self.keep(),
+            97 => {
+                // What can be compacted is in segments that two snapshots know.
+                (0..PIECES_BEFORE_COMPACTION)
+                    .try_for_each(|_| self.keep().and_then(|()| self.commit()))?;
+                self.compact()
+            }
             _ => self.idle(),
         }
     }
@@ -371,8 +376,9 @@ impl World {
     fn compact(&mut self) -> Result<(), String> {
         let shown = self.shown().partitions;
         let partitions = shown.iter().map(|(stream, found)| (*stream, found.end));
-        let partitions = partitions.collect::<Vec<_>>();
-        let Some((stream, below)) = self.chance.pick(&partitions).copied() else { return Ok(()) };
+        // The one with the most segments; two, and there may be something to do.
+        let most = partitions.max_by_key(|(stream, _)| self.store.segments(*stream).len());
+        let Some((stream, below)) = most else { return Ok(()) };
         self.history.compact(stream, below);
         let task = CompactTask {
             below,
@@ -654,7 +660,7 @@ pub fn tiny_options(seed: u64) -> Options {
         unsynced_bytes_max: 256 << 10,
         disk_reserve_bytes: 0,
         ballast_bytes: chance.pick(&[0_u64, 16 << 10]).copied().unwrap_or(0),
-        segment_bytes: 8 << 10,
+        segment_bytes: chance.pick(&[2_u64 << 10, 8 << 10]).copied().unwrap_or(8 << 10),
         seed,
         ..Options::default()
     }
@@ -666,6 +672,8 @@ fn is_full(error: &std::io::Error) -> bool {
 
 /// What records have for keys: few, so that a compaction finds something to take.
 const KEYS: [&[u8]; 4] = [b"k", b"key", b"another key", b""];
+/// Pieces of the keeper's work before a compaction is tried.
+const PIECES_BEFORE_COMPACTION: usize = 12;
 const STREAMS_MAX: usize = 4;
 /// Rounds of commit and keep after which a disk with room counts as settled.
 const ROUNDS_MAX: usize = 40;

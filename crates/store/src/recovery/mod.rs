@@ -55,7 +55,7 @@ pub(crate) fn open(
     }
     make_directories(&*disk)?;
     sweep(&*disk, &snapshots, &rebuilt.outputs)?;
-    let segments = Segments::new(Arc::clone(&disk), options.seed);
+    let segments = Segments::new(Arc::clone(&disk), options.seed, manifest.floor);
     let place = match resume::resume(&*disk, &segments, &files, &chain, &options) {
         Err(OpenError::Io { source, .. }) if is_full(&source) && gives_way(&*disk)? => {
             resume::resume(&*disk, &segments, &files, &chain, &options)?

@@ -88,14 +88,18 @@ struct Table {
 pub(crate) struct Segments {
     disk: Arc<dyn Disk>,
     seed: u64,
+    /// Below this nothing is read from the log: all of it has its second home, and a file that is left
+    /// of it may be on its way to another life, or have come back by a power cut after its end moved.
+    readable_from: u64,
     table: Mutex<Table>,
     /// Held while a segment is made: the keeper and the log must never lay out one file at a time.
     making: Mutex<()>,
 }
 
 impl Segments {
-    pub(crate) fn new(disk: Arc<dyn Disk>, seed: u64) -> Self {
-        Self { disk, seed, table: Mutex::default(), making: Mutex::new(()) }
+    /// Segments of a store that starts with everything below `readable_from` retired.
+    pub(crate) fn new(disk: Arc<dyn Disk>, seed: u64, readable_from: u64) -> Self {
+        Self { disk, seed, readable_from, table: Mutex::default(), making: Mutex::new(()) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -104,6 +108,9 @@ impl Segments {
 
     /// The segment that holds the byte at `lsn`.
     pub(crate) fn find(&self, lsn: u64) -> Option<Arc<WalSegment>> {
+        if lsn < self.readable_from {
+            return None;
+        }
         let table = self.lock();
         let (_, segment) = table.live.range(..=lsn).next_back()?;
         (lsn < segment.end()).then(|| Arc::clone(segment))
