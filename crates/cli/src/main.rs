@@ -3,6 +3,7 @@
 mod admin;
 mod consume;
 mod database;
+mod demo;
 mod events;
 mod exit;
 mod group;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand(serve::command())
         .subcommand(tour::command())
+        .subcommand(demo::command())
         .subcommand(topic::command())
         .subcommand(produce::command())
         .subcommand(consume::command())
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Some(("consume", arguments)) => consume::run(arguments),
         Some(("group", arguments)) => group::run(arguments),
         Some(("txn", arguments)) => txn::run(arguments),
+        Some(("demo", arguments)) => demo::run(arguments),
         Some(("relay", arguments)) => relay::run(arguments),
         Some(("events", arguments)) => events::run(arguments),
         Some(("inspect", arguments)) => inspect::run(arguments),

@@ -141,3 +141,17 @@ fn the_tour_ends_well_within_ten_seconds_and_leaves_nothing() {
     let left = within(Duration::from_secs(1), || std::fs::read_dir(scratch.path()).ok()).count();
     assert_eq!(left, 0, "files left behind");
 }
+
+#[test]
+fn the_demo_adds_up_on_either_broker_and_leaves_nothing() {
+    let scratch = Scratch::new();
+    for arguments in [&["demo"][..], &["demo", "--on", "memory:"]] {
+        let told = run(ottla(&scratch, arguments).env("TMPDIR", scratch.path()));
+        let proofs = told.out.lines().filter(|line| line.starts_with("ok ")).count();
+        assert_eq!(proofs, 4, "{}{}", told.out, told.err);
+        assert!(told.out.contains("stateDiagram-v2"), "{}", told.out);
+        told.ok();
+    }
+    let left = std::fs::read_dir(scratch.path()).unwrap().count();
+    assert_eq!(left, 0, "files left behind");
+}

@@ -12,7 +12,7 @@ use ottla::handler::{Emit, Msg, State};
 use ottla::{Envelope, Failure, params};
 use serde::{Deserialize, Serialize};
 
-use crate::messages::*;
+use super::messages::*;
 
 /// Takes an item from the shelf, unless the order was released before it was reserved.
 pub(crate) async fn reserve(Msg(m): Msg<Reserve>, mut tx: InTx, emit: Emit) -> Result<(), Failure> {

@@ -9,7 +9,7 @@ use ottla::view::View;
 use ottla::{Envelope, Error, params};
 use serde::{Deserialize, Serialize};
 
-use crate::messages::*;
+use super::messages::*;
 
 /// What the saga remembers of an order.
 #[derive(Clone, Serialize, Deserialize)]

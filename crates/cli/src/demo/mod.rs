@@ -1,21 +1,19 @@
-//! The order system: orders, inventory, payment, shipping and notification, each with a database of its own.
-//!
-//! `cargo run -p ottla --example order_system [CONNECTION]`: the connection line is `memory:` unless given
-//! (`ottla://embedded?data=DIR`, and with the features `kafka://HOST:PORT`, `amqp://…`); nothing else changes.
+//! `ottla demo`: the order system. Orders, inventory, payment, shipping and notification, each with a
+//! database of its own, over one connection line.
 //!
 //! Sixty orders: some customers cannot pay, the shelf runs empty, one order is poison to the shipping
-//! service. At the end money and stock must add up, or the program fails.
-
-#![expect(clippy::print_stdout, reason = "it tells a story")]
+//! service. At the end money and stock must add up, or the command fails.
 
 mod messages;
 mod orders;
 mod services;
 
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use clap::{Arg, ArgMatches, Command};
 use ottla::cqrs::Commands;
 use ottla::db::Db;
 use ottla::dead_letters::DeadLetters;
@@ -29,27 +27,51 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::messages::{Price, Ship};
-use crate::orders::Order;
-use crate::services::{Account, AccountCommand, Mails};
+use self::messages::{Price, Ship};
+use self::orders::Order;
+use self::services::{Account, AccountCommand, Mails};
+use crate::database::{block_on, failure};
+use crate::exit::Failure;
 
 const ORDERS: u64 = 60;
-/// The order that shipping stumbles over.
-const POISON: u64 = 31;
+/// The order that shipping stumbles over: the first, which finds a cup.
+const POISON: u64 = 0;
 const CUPS: i64 = 40;
 const CUSTOMERS: [(&str, i64); 3] = [("ada", 100_000), ("bob", 5_000), (services::NOWHERE, 900)];
 
-#[tokio::main]
-async fn main() -> Result<(), Error> {
-    let line = std::env::args().nth(1).unwrap_or_else(|| "memory:".to_owned());
-    let broker = Connection::open(&line).await?;
-    println!("on {broker}");
+pub(crate) fn command() -> Command {
+    let on = Arg::new("on").long("on").value_name("LINE").help(
+        "the broker it runs on: memory: or ottla://embedded?data=DIR; a broker in a temporary directory unless given",
+    );
+    Command::new("demo").about("Runs a system of five services and proves that it adds up").arg(on)
+}
+
+pub(crate) fn run(arguments: &ArgMatches) -> Result<(), Failure> {
+    let scratch = std::env::temp_dir().join(format!("ottla-demo-{}", std::process::id()));
+    let embedded = || format!("ottla://embedded?data={}", scratch.display());
+    let line = arguments.get_one::<String>("on").cloned().unwrap_or_else(embedded);
+    std::panic::set_hook(Box::new(|panic| {
+        tracing::debug!(%panic, "a handler panicked"); // the service sets its message aside and says so
+    }));
+    let outcome = block_on(async { tell(&line).await.map_err(failure) });
+    if scratch.exists()
+        && let Err(error) = std::fs::remove_dir_all(&scratch)
+    {
+        say(&format!("{} is left behind: {error}", scratch.display()));
+    }
+    outcome
+}
+
+async fn tell(line: &str) -> Result<(), Error> {
+    let broker = Connection::open(line).await?;
+    say(&format!("on {broker}"));
     let mut system = System::start(&broker).await?;
     let begun = Instant::now();
     system.place_orders().await?;
     system.until_all_have_ended().await?;
-    println!("all ended after {:.1} s", begun.elapsed().as_secs_f64());
+    say(&format!("all ended after {:.1} s", begun.elapsed().as_secs_f64()));
     system.prove().await?;
+    say(&system.sagas.saga().mermaid());
     system.stop().await
 }
 
@@ -148,7 +170,7 @@ impl System {
             let order = format!("order-{number}");
             orders::place((&self.shop.0, &self.shop.1), &prices, (&order, customer, "cup")).await?;
         }
-        println!("{ORDERS} orders placed; {CUPS} cups on the shelf");
+        say(&format!("{ORDERS} orders placed; {CUPS} cups on the shelf"));
         Ok(())
     }
 
@@ -160,7 +182,10 @@ impl System {
                 (self.in_phase("completed").await?, self.in_phase("failed").await?);
             if completed + failed > told {
                 told = completed + failed;
-                println!("{completed} completed, {failed} undone, {} under way", ORDERS - told);
+                say(&format!(
+                    "{completed} completed, {failed} undone, {} under way",
+                    ORDERS - told
+                ));
             }
             let counted = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
             if told == ORDERS
@@ -208,12 +233,12 @@ impl System {
         same("the poison order is set aside", letters.len(), 1)?;
         for letter in letters {
             let order = letter.envelope.decode::<Ship>()?.order;
-            println!(
+            say(&format!(
                 "   {order}: {} after {} attempt: {}",
                 letter.reason, letter.attempts, letter.cause
-            );
+            ));
             for moment in self.sagas.get(&order).await?.into_iter().flat_map(|saga| saga.history) {
-                println!("   {}  {}", moment.at, moment.what);
+                say(&format!("   {}  {}", moment.at, moment.what));
             }
         }
         Ok(())
@@ -249,7 +274,7 @@ fn stopped(stop: &watch::Sender<bool>) -> impl Future<Output = ()> + Send + 'sta
 
 fn same<T: PartialEq + std::fmt::Display>(what: &str, found: T, expected: T) -> Result<(), Error> {
     if found == expected {
-        println!("ok {what}: {found}");
+        say(&format!("ok {what}: {found}"));
         return Ok(());
     }
     Err(refused(what, &format!("{found} is not {expected}")))
@@ -257,4 +282,9 @@ fn same<T: PartialEq + std::fmt::Display>(what: &str, found: T, expected: T) -> 
 
 fn refused(doing: &str, why: &dyn std::fmt::Display) -> Error {
     Error::Refused { doing: doing.to_owned(), why: why.to_string() }
+}
+
+/// A line for the person; a closed pipe ends nothing.
+fn say(line: &str) {
+    let _reader_gone = writeln!(std::io::stdout(), "{line}");
 }
