@@ -36,7 +36,7 @@ pub struct ClientMetrics {
     pub address: SocketAddr,
     /// When it told last; `None` if it never did.
     pub told: Option<Wall>,
-    /// What it told last, at most [`SAMPLES_MAX`](otlp::SAMPLES_MAX).
+    /// What it told last, at most 500 numbers.
     pub samples: Vec<Sample>,
 }
 

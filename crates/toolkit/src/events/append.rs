@@ -134,7 +134,7 @@ impl EventStore {
     /// Carries out a command: loads what it is about, decides, appends. Nobody else decides about the same
     /// until the transaction ends, so this never conflicts; on PostgreSQL two transactions that carry out
     /// several commands in different order may deadlock, which one of them hears as
-    /// [`DbError::Conflict`](crate::db::DbError::Conflict).
+    /// [`DbError::Conflict`].
     ///
     /// # Errors
     /// [`DecideError::Refused`]: the decider's own reason; the transaction goes on, nothing was written.

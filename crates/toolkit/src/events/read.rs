@@ -39,7 +39,7 @@ impl EventStore {
     /// A stream's state.
     ///
     /// # Errors
-    /// [`Error::Decode`] where an event cannot be read; [`Error::Store`].
+    /// [`Error::Decode`](crate::Error::Decode) where an event cannot be read; [`Error::Store`](crate::Error::Store).
     pub async fn load<D: Decider>(&self, stream: &str, at: At) -> Result<Loaded<D::State>> {
         Source::Db(&self.db).load_scope::<D>(&Scope::stream(stream), at).await
     }
@@ -67,7 +67,7 @@ impl EventStore {
     /// A stream's events behind version `after` up to a moment, at most `max` of them: its audit trail.
     ///
     /// # Errors
-    /// [`Error::Store`].
+    /// [`Error::Store`](crate::Error::Store).
     pub async fn history(
         &self,
         stream: &str,
@@ -82,7 +82,7 @@ impl EventStore {
     /// sees. None will ever appear before one that was handed out.
     ///
     /// # Errors
-    /// [`Error::Store`].
+    /// [`Error::Store`](crate::Error::Store).
     pub async fn after(&self, after: Pos, max: u32) -> Result<Vec<Recorded>> {
         Source::Db(&self.db).after(after, max).await
     }
@@ -90,7 +90,7 @@ impl EventStore {
     /// The same inside a transaction.
     ///
     /// # Errors
-    /// [`Error::Store`].
+    /// [`Error::Store`](crate::Error::Store).
     pub async fn after_in(&self, tx: &mut Tx, after: Pos, max: u32) -> Result<Vec<Recorded>> {
         Source::Tx(tx).after(after, max).await
     }
@@ -118,7 +118,7 @@ impl EventStore {
     /// cannot be handed out yet.
     ///
     /// # Errors
-    /// [`Error::Store`].
+    /// [`Error::Store`](crate::Error::Store).
     pub async fn gap(&self, after: Pos) -> Result<(u64, Option<Timestamp>)> {
         let sql = match self.db.dialect() {
             Dialect::Sqlite => {
@@ -137,7 +137,7 @@ impl EventStore {
     /// transaction that has written, in any database of the cluster. `None`: there is none.
     ///
     /// # Errors
-    /// [`Error::Store`].
+    /// [`Error::Store`](crate::Error::Store).
     pub async fn oldest_blocking(&self) -> Result<Option<std::time::Duration>> {
         if self.db.dialect() == Dialect::Sqlite {
             return Ok(None);

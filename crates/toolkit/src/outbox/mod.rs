@@ -62,7 +62,7 @@ impl Outbox {
     /// Opens the table `outbox`, making it where there is none.
     ///
     /// # Errors
-    /// [`Error::Refused`] where a table `outbox` of other columns is there; a [`Relay`] can read that, but
+    /// [`Error::Refused`](crate::Error::Refused) where a table `outbox` of other columns is there; a [`Relay`] can read that, but
     /// not this.
     pub async fn open(db: &Db) -> Result<Self> {
         if let Ok(found) = Layout::of(db, TABLE).await
@@ -78,7 +78,7 @@ impl Outbox {
     /// Adds a message to the transaction.
     ///
     /// # Errors
-    /// [`Error::Address`], [`Error::Store`].
+    /// [`Error::Address`](crate::Error::Address), [`Error::Store`](crate::Error::Store).
     pub async fn put(&self, tx: &mut Tx, to: impl Into<Address>, envelope: Envelope) -> Result<()> {
         self.send(tx, &Outgoing { to: to.into(), envelope, delay: None }).await
     }
@@ -86,7 +86,7 @@ impl Outbox {
     /// Adds a message that may be due later.
     ///
     /// # Errors
-    /// [`Error::Address`], [`Error::Store`].
+    /// [`Error::Address`](crate::Error::Address), [`Error::Store`](crate::Error::Store).
     pub async fn send(&self, tx: &mut Tx, message: &Outgoing) -> Result<()> {
         message.to.check()?;
         let envelope = &message.envelope;
@@ -110,7 +110,7 @@ impl Outbox {
     /// How many messages wait.
     ///
     /// # Errors
-    /// [`Error::Store`].
+    /// [`Error::Store`](crate::Error::Store).
     pub async fn depth(&self) -> Result<u64> {
         let rows = self.db.query("SELECT count(*) FROM outbox", &[]).await?;
         rows.first().map_or(Ok(0), |row| Ok(row.get(0)?))

@@ -89,7 +89,7 @@ impl Layout {
     /// Looks at a table.
     ///
     /// # Errors
-    /// [`Error::Refused`] where there is none, or it lacks one of the four columns.
+    /// [`Error::Refused`](crate::Error::Refused) where there is none, or it lacks one of the four columns.
     pub async fn of(db: &Db, table: &str) -> Result<Self> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
         if table.is_empty() || !table.bytes().all(plain) {
