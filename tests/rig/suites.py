@@ -165,6 +165,23 @@ def java_programs(system, folder):
     return subprocess.run(command, cwd=TESTS, env=env, stdin=subprocess.DEVNULL).returncode
 
 
+def toolkit(system):
+    """The conformance suite of the crate `ottla` (crates/toolkit) over each protocol that a system speaks."""
+    cargo = os.environ.get("CARGO", "cargo")
+    command = [cargo, "test", "--locked", "-p", "ottla", "--features", "kafka,amqp", "--test", "conformance"]
+    subprocess.run([*command, "--no-run"], cwd=TESTS.parent, check=True)  # before anything is started
+    with system as broker:
+        address = broker.env()
+        lines = [f"kafka://{address['KAFKA']}"] if "KAFKA" in address else []
+        lines += [address["AMQP"]] if "AMQP" in address else []
+        codes = []
+        for line in lines:
+            env = {**os.environ, "CONFORMANCE_AT": line}
+            one = [*command, "the_broker_named", "--", "--nocapture"]
+            codes.append(subprocess.run(one, cwd=TESTS.parent, env=env, stdin=subprocess.DEVNULL).returncode)
+        return max(codes)
+
+
 def examples_ottla():
     """Both halves, each on an Ottla of its own at the default ports of loopback."""
     kafka, amqp = examples.PORTS["kafka"], examples.PORTS["rabbitmq"]
@@ -228,6 +245,10 @@ SUITES = {
     "examples-rabbitmq-4.0": lambda: examples.run(RabbitMQ("trixie", port=examples.PORTS["rabbitmq"]), "rabbitmq"),
     "clients-rabbitmq-4.0": lambda: clients(RabbitMQ("trixie"), "test_amqp_clients.py"),
     "clients-rabbitmq-4.3": lambda: clients(RabbitMQ("forky"), "test_amqp_clients.py"),
+    "toolkit-ottla": lambda: toolkit(Ottla()),
+    "toolkit-kafka": lambda: toolkit(Kafka()),
+    "toolkit-rabbitmq-4.0": lambda: toolkit(RabbitMQ("trixie")),
+    "toolkit-rabbitmq-4.3": lambda: toolkit(RabbitMQ("forky")),
     "ledger-rabbitmq-4.0": lambda: ledger("rabbitmq-4.0", "--kills", "3"),
     "rollback-rabbitmq-4.0": lambda: rollback("rabbitmq-4.0"),
     "acceptance-kafka": lambda: acceptance(Kafka(), KAFKA),

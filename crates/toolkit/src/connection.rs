@@ -26,6 +26,8 @@ pub(crate) use self::letter::{UNPARK, ends_parking, redrives};
 /// |---|---|
 /// | `memory:` | in this process, gone with it |
 /// | `ottla://embedded?data=DIR` | Ottla in this process, durable in `DIR` |
+/// | `kafka://HOST:PORT` | Apache Kafka, or Ottla over Kafka's protocol |
+/// | `amqp://USER:PASSWORD@HOST:PORT/VHOST` | RabbitMQ, or Ottla over AMQP 0-9-1 |
 ///
 /// ```
 /// # use ottla::{Connection, Message};
@@ -194,8 +196,14 @@ impl fmt::Display for Connection {
 async fn transport(line: &str) -> Result<Arc<dyn Transport>> {
     let (scheme, rest) = line.split_once(':').ok_or_else(|| unknown(line))?;
     match scheme {
-        "kafka" => Err(not_yet(line)),
-        "amqp" | "amqps" => Err(not_yet(line)),
+        #[cfg(not(feature = "kafka"))]
+        "kafka" => Err(not_built(line, "kafka")),
+        #[cfg(not(feature = "amqp"))]
+        "amqp" | "amqps" => Err(not_built(line, "amqp")),
+        #[cfg(feature = "kafka")]
+        "kafka" => kafka(line, rest).await,
+        #[cfg(feature = "amqp")]
+        "amqp" | "amqps" => Ok(Arc::new(crate::transport::amqp::Amqp::open(line).await?)),
         "memory" => {
             let partitions = option(rest, "partitions").unwrap_or(MEMORY_PARTITIONS.to_string());
             let partitions = partitions.parse().map_err(|_| {
@@ -232,8 +240,19 @@ fn embedded(line: &str, rest: &str) -> Result<Arc<dyn Transport>> {
     Ok(Arc::new(Embedded::open(&options)?))
 }
 
+#[cfg(feature = "kafka")]
+async fn kafka(line: &str, rest: &str) -> Result<Arc<dyn Transport>> {
+    let brokers = rest.trim_start_matches("//").split(['?', '/']).next().unwrap_or_default();
+    if brokers.is_empty() {
+        return Err(Error::address(line, "say where a broker is, as in kafka://127.0.0.1:9092"));
+    }
+    let partitions = option(rest, "partitions").map_or(Ok(MEMORY_PARTITIONS), |text| text.parse());
+    let partitions = partitions.map_err(|_| Error::address(line, "partitions is a number"))?;
+    Ok(Arc::new(crate::transport::kafka::Kafka::open(brokers, partitions).await?))
+}
+
 /// A transport that was left out when this program was built.
-#[cfg(not(feature = "embedded"))]
+#[cfg(not(all(feature = "embedded", feature = "kafka", feature = "amqp")))]
 fn not_built(line: &str, feature: &str) -> Error {
     let hint = format!(
         "this program was built without it: add the feature \"{feature}\" of the crate ottla"
@@ -248,12 +267,11 @@ fn option(rest: &str, name: &str) -> Option<String> {
     pairs.find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
 }
 
-fn not_yet(line: &str) -> Error {
-    Error::address(line, "this version carries messages in memory and on the embedded broker only")
-}
-
 fn unknown(line: &str) -> Error {
-    Error::address(line, "a connection line is memory: or ottla://embedded?data=DIR")
+    Error::address(
+        line,
+        "a connection line is memory: | ottla://embedded?data=DIR | kafka://HOST:PORT | amqp://USER:PASSWORD@HOST:PORT/VHOST",
+    )
 }
 
 /// Partitions of a topic in memory unless the line says otherwise.

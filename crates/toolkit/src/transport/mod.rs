@@ -4,9 +4,13 @@
 //! to settle, *done* and *given back*; retry, delay between attempts and dead letters are made of
 //! publish and *done*, so that they are the same on every broker.
 
+#[cfg(feature = "amqp")]
+pub mod amqp;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 mod feed;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 mod log;
 pub mod memory;
 

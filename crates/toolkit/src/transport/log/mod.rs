@@ -15,6 +15,8 @@ use crate::error::Result;
 pub(crate) use self::group::Group;
 pub(crate) use self::murmur::partition_of;
 pub(crate) use self::pump::{Reading, subscribe};
+#[cfg(feature = "kafka")]
+pub(crate) use self::tracker::Tracker;
 
 /// Partitions of one topic, as a reader needs them.
 pub(crate) trait PartitionLog: Debug + Send + Sync + 'static {

@@ -1,0 +1,221 @@
+//! Apache Kafka, or Ottla over Kafka's protocol, by librdkafka: idempotent producer, manual commits, one
+//! thread for each consumer.
+
+mod consumer;
+mod wire;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{FutureProducer, Producer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::{BoxFuture, Caps, Parcel, RawFeed, Subscription, Transport};
+use crate::address::Address;
+use crate::error::{Error, Result};
+use crate::mint::Mint;
+
+/// A connection to brokers that speak Kafka's protocol.
+pub struct Kafka {
+    brokers: String,
+    partitions: i32,
+    producer: FutureProducer,
+    admin: AdminClient<DefaultClientContext>,
+    /// Topics that are known to exist.
+    known: Mutex<HashSet<String>>,
+}
+
+impl Kafka {
+    /// Connects to `HOST:PORT`, or several with commas between them. Topics that do not exist get that
+    /// many partitions.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`] if nobody answers.
+    pub async fn open(brokers: &str, partitions: u32) -> Result<Self> {
+        let refused = |error: KafkaError| Error::refused("setting up librdkafka", error);
+        let producer: FutureProducer = config(brokers)
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("partitioner", "murmur2_random") // as Kafka's own clients
+            .set("linger.ms", "0")
+            .create()
+            .map_err(refused)?;
+        let admin = config(brokers).create().map_err(refused)?;
+        let asked = producer.clone();
+        let answer = tokio::task::spawn_blocking(move || {
+            asked.client().fetch_metadata(Some("ottla-is-anybody-there"), ANSWER_MAX).map(|_| ())
+        });
+        let answered = answer.await.map_err(|_| Error::Closed("the runtime"))?;
+        answered.map_err(|error| unreachable(brokers, error))?;
+        Ok(Self {
+            brokers: brokers.to_owned(),
+            partitions: i32::try_from(partitions).unwrap_or(i32::MAX),
+            producer,
+            admin,
+            known: Mutex::default(),
+        })
+    }
+
+    async fn ensure(&self, topic: &str, partitions: i32) -> Result<()> {
+        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known().contains(topic) {
+            return Ok(());
+        }
+        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1)); // the brokers' default
+        let options = AdminOptions::new().operation_timeout(Some(ANSWER_MAX));
+        let made = self.admin.create_topics([&new], &options).await;
+        for result in made.map_err(|error| unreachable(&self.brokers, error))? {
+            match result {
+                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((topic, code)) => {
+                    return Err(Error::refused(format!("creating topic {topic}"), code));
+                }
+            }
+        }
+        known().insert(topic.to_owned());
+        Ok(())
+    }
+
+    async fn publish_all(&self, to: &Address, batch: Vec<Parcel>) -> Result<()> {
+        self.ensure(to.name(), self.partitions).await?;
+        if batch.iter().any(|parcel| parcel.delay.is_some()) {
+            self.ensure(&later(to.name()), LATER_PARTITIONS).await?;
+        }
+        let mut waiting = Vec::with_capacity(batch.len());
+        for parcel in &batch {
+            let name = if parcel.delay.is_some() { later(to.name()) } else { to.name().to_owned() };
+            waiting.push(
+                wire::send(&self.producer, &name, parcel)
+                    .await
+                    .map_err(|error| Error::refused(format!("publishing to {to}"), error))?,
+            );
+        }
+        for delivery in waiting {
+            let delivered = delivery.await.map_err(|_| Error::Closed("the producer"))?;
+            delivered.map_err(|(error, _)| unreachable(&self.brokers, error))?;
+        }
+        Ok(())
+    }
+
+    async fn begin(&self, to: &Subscription) -> Result<RawFeed> {
+        let topic = to.source.name();
+        self.ensure(topic, self.partitions).await?;
+        let group = match (&to.source, &to.group) {
+            (Address::Queue(queue), _) => Some(queue.clone()),
+            (Address::Topic(_), group) => group.clone(),
+        };
+        let later = match to.source.is_queue() {
+            true => {
+                self.ensure(&later(topic), LATER_PARTITIONS).await?;
+                Some(later(topic))
+            }
+            false => None,
+        };
+        consumer::begin(&self.brokers, topic, later, group, to.max_in_flight)
+    }
+}
+
+impl Transport for Kafka {
+    fn caps(&self) -> Caps {
+        Caps { keyed_order: true, replay: true, redelivery_count: false, durable: true }
+    }
+
+    fn publish<'a>(&'a self, to: &'a Address, batch: Vec<Parcel>) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.publish_all(to, batch))
+    }
+
+    fn subscribe<'a>(&'a self, to: &'a Subscription) -> BoxFuture<'a, Result<RawFeed>> {
+        Box::pin(self.begin(to))
+    }
+
+    fn depth<'a>(&'a self, at: &'a Address, group: &'a str) -> BoxFuture<'a, Result<u64>> {
+        Box::pin(async move {
+            let group = if at.is_queue() { at.name() } else { group };
+            let (brokers, topic, group) =
+                (self.brokers.clone(), at.name().to_owned(), group.to_owned());
+            let lag = tokio::task::spawn_blocking(move || lag(&brokers, &topic, &group)).await;
+            lag.map_err(|_| Error::Closed("the runtime"))?
+                .map_err(|error| unreachable(&self.brokers, error))
+        })
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            let producer = self.producer.clone();
+            let flushed = tokio::task::spawn_blocking(move || producer.flush(ANSWER_MAX)).await;
+            flushed
+                .map_err(|_| Error::Closed("the runtime"))?
+                .map_err(|error| unreachable(&self.brokers, error))
+        })
+    }
+}
+
+/// Records behind what the group has committed.
+fn lag(brokers: &str, topic: &str, group: &str) -> std::result::Result<u64, KafkaError> {
+    let consumer: BaseConsumer = config(brokers).set("group.id", group).create()?;
+    let metadata = consumer.fetch_metadata(Some(topic), ANSWER_MAX)?;
+    let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+    let mut asked = TopicPartitionList::new();
+    for partition in 0..i32::try_from(partitions).unwrap_or(0) {
+        asked.add_partition(topic, partition);
+    }
+    if asked.count() == 0 {
+        return Ok(0);
+    }
+    let mut behind = 0;
+    for committed in consumer.committed_offsets(asked, ANSWER_MAX)?.elements() {
+        let (low, high) = consumer.fetch_watermarks(topic, committed.partition(), ANSWER_MAX)?;
+        let position = match committed.offset() {
+            Offset::Offset(offset) => offset.max(low),
+            _ => low,
+        };
+        behind += u64::try_from(high - position).unwrap_or(0);
+    }
+    Ok(behind)
+}
+
+impl fmt::Debug for Kafka {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kafka").field("brokers", &self.brokers).finish_non_exhaustive()
+    }
+}
+
+fn config(brokers: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers).set("client.id", "ottla");
+    config.set("allow.auto.create.topics", "false");
+    config
+}
+
+fn unreachable(brokers: &str, error: KafkaError) -> Error {
+    Error::Unreachable {
+        address: format!("kafka://{brokers}"),
+        source: Arc::new(error).into(),
+        hint:
+            "Is a broker running there, and does it advertise an address that this machine reaches?"
+                .to_owned(),
+    }
+}
+
+/// Where delayed messages of a queue wait.
+fn later(queue: &str) -> String {
+    format!("{queue}.later")
+}
+
+/// The machine's time: what is due is compared with it.
+fn now_ms() -> u64 {
+    Mint::system().now().0
+}
+
+/// The header that says when a delayed message is due, in ms since 1970.
+const DUE: &str = "ottla-due";
+/// Partitions for delayed messages.
+const LATER_PARTITIONS: i32 = 1;
+const ANSWER_MAX: Duration = Duration::from_secs(10);
