@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 
+import pika
 import pytest
 
 from rig import ottla
@@ -90,6 +91,29 @@ def test_dead_letters_are_driven_back_to_where_they_died(say, connect):
     assert properties.headers["x-death"][0]["reason"] == "rejected"
     left = [m["payload"] for m in json.loads(say("get", "dead", "--json"))]
     assert left == ["orders-2", "invoices-0", "invoices-2", "never died"]
+
+
+def test_what_waits_for_its_time_is_seen_and_called_off(say, connect, vhost):
+    channel = connect().channel()
+    channel.exchange_declare("later", "x-delayed-message", durable=True, arguments={"x-delayed-type": "direct"})
+    channel.queue_declare("jobs", durable=True)
+    channel.queue_bind("jobs", "later", "j")
+    assert say("delayed", "list").splitlines()[-1] == "0 of 0 that wait"
+    channel.confirm_delivery()
+    for number in range(3):
+        properties = pika.BasicProperties(headers={"x-delay": 3_600_000 + number}, message_id=f"m{number}")
+        channel.basic_publish("later", "j", b"x" * number, properties)
+    found = json.loads(say("delayed", "list", "--json"))
+    assert found["total"] == 3
+    assert [(m["exchange"], m["routing_key"], m["payload_bytes"], m["properties"]["message_id"]) for m in found["items"]] == [
+        ("later", "j", number, f"m{number}") for number in range(3)]
+    assert all(3_500_000 < m["due_in_ms"] <= 3_600_002 and m["due_at"] - m["arrived_at"] >= 3_600_000 for m in found["items"])
+    first, second, third = (str(m["number"]) for m in found["items"])
+    assert rows(say("delayed", "list", "--after", first, "--limit", "1"))[0][0] == second
+    assert say("delayed", "cancel", first, third) == "called off 2\n"
+    assert rows(say("delayed", "list"))[0][0] == second
+    refused = run("delayed", "cancel", first, "--vhost", vhost)
+    assert refused.returncode != 0 and "message_not_found" in refused.stderr, "it is gone already"
 
 
 def test_exchanges_bindings_policies(say):

@@ -44,6 +44,11 @@ impl Api {
         self.call("GET", path, "", None)
     }
 
+    /// With words of a query string, `?` included.
+    pub(super) fn ask(&self, path: &[&str], query: &str) -> Result<Value, Failure> {
+        self.call("GET", path, query, None)
+    }
+
     pub(super) fn put(&self, path: &[&str], body: &Value) -> Result<Value, Failure> {
         self.call("PUT", path, "", Some(body))
     }

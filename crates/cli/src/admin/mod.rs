@@ -3,6 +3,7 @@
 mod binding;
 mod client;
 mod definitions;
+mod delayed;
 mod exchange;
 mod get;
 mod limits;
@@ -38,6 +39,7 @@ pub(crate) fn commands() -> Vec<Command> {
         permission::command(),
         publish::command(),
         get::command(),
+        delayed::command(),
         definitions::command(),
     ];
     commands.into_iter().map(with_address).collect()
@@ -55,6 +57,7 @@ pub(crate) fn run(name: &str, arguments: &ArgMatches) -> Option<Done> {
         "permission" => permission::run,
         "publish" => publish::run,
         "get" => get::run,
+        "delayed" => delayed::run,
         "definitions" => definitions::run,
         _ => return None,
     };

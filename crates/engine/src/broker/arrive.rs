@@ -22,7 +22,7 @@ use crate::topic::PartitionState;
 pub(super) struct Arriving {
     pub(super) message: Arc<Message>,
     /// Each once.
-    pub(super) targets: Vec<Arc<Queue>>,
+    pub(super) targets: Arc<[Arc<Queue>]>,
     /// Not visible before this place is durable.
     pub(super) after: Option<Lsn>,
 }
@@ -133,6 +133,61 @@ impl Broker {
         Ok((arrived, frame))
     }
 
+    /// One message for one queue that takes it in: what most publishes are, without the plan that the others
+    /// need. `None`: it is not that simple, and nothing has happened.
+    fn arrive_alone(
+        &self,
+        arrives: &Arriving,
+        now: Now,
+        work: &mut Work,
+    ) -> Result<Option<Arrived>, Refused> {
+        let Some(queue) = arrives.lone_queue() else { return Ok(None) };
+        let head = &arrives.message.head;
+        let logged = match queue.logs(head) {
+            true => {
+                let body = arrives.message.encode();
+                Some((self.store.reserve(Purpose::Grow, 1, body.len() + 8)?, body))
+            }
+            false => None,
+        };
+        let mut state = queue.lock();
+        let simple = !state.machine.is_gone()
+            && state.delayed.is_none()
+            && state.machine.accepts(head.bytes) == Acceptance::Accept;
+        if !simple {
+            return Ok(None);
+        }
+        state.machine.stage(head.bytes);
+        let lsn = logged.map(|(reservation, body)| {
+            let mut frame = Frame::new();
+            frame.push(Item::Message { queues: vec![queue.id], body });
+            let appended = self.store.append(reservation, frame);
+            state.applied = appended.lsn;
+            appended.items.first().copied().unwrap_or(appended.lsn)
+        });
+        self.enter(queue, &mut state, arrives, lsn, now, work);
+        drop(state);
+        let durable = self.store.durable();
+        if lsn.is_some_and(|lsn| lsn.is_durable(durable)) {
+            self.show(durable, now, work); // the log was faster than this thread
+        }
+        Ok(Some(Arrived { taken: true, rejected: false, lsn }))
+    }
+
+    /// A publish by itself.
+    pub(super) fn arrive_one(
+        &self,
+        arrives: Arriving,
+        now: Now,
+        work: &mut Work,
+    ) -> Result<Arrived, Refused> {
+        if let Some(arrived) = self.arrive_alone(&arrives, now, work)? {
+            return Ok(arrived);
+        }
+        let (arrived, _) = self.arrive(Purpose::Grow, &[arrives], &[], now, work)?;
+        Ok(arrived.first().copied().unwrap_or_default())
+    }
+
     /// Puts a message into a queue that has accepted it: visible at once, or when its place is durable.
     fn enter(
         &self,
@@ -192,6 +247,14 @@ impl Broker {
 }
 
 impl Arriving {
+    /// The queue it goes to, if that is one alone and no stream.
+    fn lone_queue(&self) -> Option<&Arc<Queue>> {
+        match &*self.targets {
+            [queue] if !queue.is_stream() => Some(queue),
+            _ => None,
+        }
+    }
+
     /// As it stands in the log, if any queue may want it there.
     fn encode(&self) -> Option<Bytes> {
         let logged = self.targets.iter().any(|queue| queue.logs(&self.message.head));
@@ -244,7 +307,7 @@ impl Plan {
         let head = &arrives.message.head;
         let mut takers = Vec::with_capacity(arrives.targets.len());
         let mut rejected = false;
-        for target in &arrives.targets {
+        for target in arrives.targets.iter() {
             let Some((queue, state)) = guards.get_mut(&target.id) else { continue };
             if state.machine.is_gone() {
                 continue;
@@ -316,7 +379,7 @@ fn size(
 }
 
 fn lock<'a>(arriving: &'a [Arriving], leaving: &'a [Leaving]) -> Guards<'a> {
-    let targets = arriving.iter().flat_map(|arrives| &arrives.targets);
+    let targets = arriving.iter().flat_map(|arrives| arrives.targets.iter());
     let targets = targets.filter(|target| !target.is_stream());
     let queues = targets.chain(leaving.iter().map(|leaves| &leaves.queue));
     let queues: BTreeMap<StreamId, &Arc<Queue>> = queues.map(|queue| (queue.id, queue)).collect();

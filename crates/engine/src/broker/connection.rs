@@ -9,6 +9,7 @@ use ottla_store::{Lsn, StreamId};
 
 use super::arrive::Arriving;
 use super::mailbox::Mailbox;
+use super::publish::Route;
 use super::queue::Queue;
 use super::stream::Readers;
 use crate::clock::Wall;
@@ -260,6 +261,8 @@ pub struct Channel {
     pub(super) queues: BTreeMap<StreamId, Arc<Queue>>,
     /// The consumer of `amq.rabbitmq.reply-to`, and the address it is reached by.
     pub(super) reply: Option<(Arc<str>, Arc<str>)>,
+    /// Where its newest publish went.
+    pub(super) route: Option<Route>,
     /// Judged publishes to streams that have not been appended yet.
     pub(super) gathered: Vec<Arriving>,
     /// Bytes of their bodies, once for each queue they go to.

@@ -36,10 +36,9 @@ impl Broker {
         }
         let now = self.clock.now();
         let mut work = Work::default();
-        let (answer, source) = {
+        let (answer, source, lsn) = {
             let mut state = queue.lock();
-            // not waited for: a process killed in this very millisecond forgets that it was delivered
-            self.open_deliveries(&queue, &mut state);
+            let lsn = self.open_deliveries(&queue, &mut state);
             let command = Command::Get { channel: channel.key, no_ack };
             let answer = self.apply(&queue, &mut state, command, now, &mut work);
             let source = match answer {
@@ -48,7 +47,7 @@ impl Broker {
                 }
                 _ => None,
             };
-            (answer, source)
+            (answer, source, lsn)
         };
         self.finish(work, now);
         channel.queues.insert(queue.id, Arc::clone(&queue));
@@ -70,6 +69,7 @@ impl Broker {
             properties: shown_properties(&queue, &entry, &message),
             body: message.body.clone(),
             remaining,
+            lsn,
         }))
     }
 

@@ -79,12 +79,12 @@ impl Broker {
         deaths.write(&mut headers);
         let own_key = rules.dead_letter_routing_key.as_deref();
         remove_selectors(&mut headers, own_key.is_some());
-        let keys: Vec<Arc<str>> = match own_key {
-            Some(key) => vec![key.into()],
-            None => message.keys.clone(),
+        let keys: Arc<[Arc<str>]> = match own_key {
+            Some(key) => [key.into()].into(),
+            None => Arc::clone(&message.keys),
         };
         let routed = self.route_letter(&corpse.queue, exchange, &keys, &properties, &headers);
-        let targets: Vec<Arc<Queue>> =
+        let targets: Arc<[Arc<Queue>]> =
             routed.into_iter().filter(|queue| !deaths.closes_cycle(&queue.name)).collect();
         let letter = Message {
             head: Head { arrived: now.wall, expiration: None, dead: true, ..message.head },
@@ -103,6 +103,7 @@ impl Broker {
         let headers = properties.headers();
         let keys = &message.keys;
         let targets = self.route_letter(from, &message.exchange, keys, &properties, &headers);
+        let targets: Arc<[Arc<Queue>]> = targets.into();
         let expiration = properties.expiration().and_then(|text| text.parse().ok());
         let head = Head { arrived: now.wall, expiration, ..message.head };
         let message = Arc::new(Message { head, ..message.clone() });

@@ -67,14 +67,17 @@ impl Broker {
         now: Now,
         work: &mut Work,
     ) -> Option<Answer> {
-        let mut effects = Vec::new();
+        let mut effects = std::mem::take(&mut state.effects);
         state.machine.apply(command, now, &mut effects);
         let mut run =
             Run { queue, state, work, ended: Vec::new(), answer: None, taken_later: None };
-        for effect in effects {
+        for effect in effects.drain(..) {
             run.carry_out(effect);
         }
         let Run { ended, answer, .. } = run;
+        if effects.capacity() <= EFFECTS_KEPT_MAX {
+            state.effects = effects;
+        }
         self.log_ended(queue, state, ended);
         let deadline = state.machine.deadline();
         if deadline != state.deadline {
@@ -190,20 +193,21 @@ impl Run<'_> {
     }
 
     fn deliver(&mut self, id: ConsumerId, entry: Entry) {
-        let Some(consumer) = self.state.consumers.get(&id).cloned() else { return };
+        let Some(consumer) = self.state.consumers.get(&id) else { return };
         let Some(slot) = self.state.slots.get(Seq(entry.seq.0)) else { return };
         let promise = Promise {
             channel: consumer.channel,
-            tag: consumer.tag,
+            tag: Arc::clone(&consumer.tag),
             consumer: id,
             queue: Arc::clone(self.queue),
             entry,
             source: slot.source(),
             no_ack: consumer.no_ack,
         };
+        let (mailbox, no_ack) = (Arc::clone(&consumer.mailbox), consumer.no_ack);
         self.delivered(entry.seq);
-        let reached = self.put(consumer.mailbox, Waiting::Delivery(promise));
-        self.taken_later = (consumer.no_ack && reached).then_some(entry.seq);
+        let reached = self.put(mailbox, Waiting::Delivery(promise));
+        self.taken_later = (no_ack && reached).then_some(entry.seq);
     }
 
     /// Notes how far messages were delivered.
@@ -238,5 +242,7 @@ impl Run<'_> {
     }
 }
 
+/// Effects of one command whose room is kept for the next.
+const EFFECTS_KEPT_MAX: usize = 64;
 /// Bytes of one count in a fact, at most.
 const COUNT_BYTES: usize = 20;

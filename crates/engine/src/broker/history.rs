@@ -60,7 +60,7 @@ impl Broker {
         }
         let arriving: Vec<Arriving> = remembered
             .into_iter()
-            .map(|message| Arriving { message, targets: vec![Arc::clone(queue)], after: None })
+            .map(|message| Arriving { message, targets: [Arc::clone(queue)].into(), after: None })
             .collect();
         let now = self.clock.now();
         let mut work = Work::default();

@@ -98,6 +98,8 @@ pub struct Got {
     pub body: Bytes,
     /// Messages still ready.
     pub remaining: u64,
+    /// It is handed out once this place is durable: only then will it say after a crash that it may have been.
+    pub lsn: Lsn,
 }
 
 /// A parcel whose body is still where it was.

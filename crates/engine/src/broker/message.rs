@@ -19,7 +19,7 @@ pub(super) struct Message {
     /// Where it was published.
     pub(super) exchange: Arc<str>,
     /// The routing key, then those of CC and BCC.
-    pub(super) keys: Vec<Arc<str>>,
+    pub(super) keys: Arc<[Arc<str>]>,
     /// Flags and fields as on the wire, without BCC.
     pub(super) properties: Bytes,
     pub(super) body: Bytes,
@@ -95,7 +95,7 @@ impl Message {
         let properties = bytes.slice_ref(reader.take(length)?);
         let body = bytes.slice_ref(reader.0);
         let head = Head { bytes: u32::try_from(body.len()).ok()?, ..head };
-        Some(Self { head, exchange, keys, properties, body })
+        Some(Self { head, exchange, keys: keys.into(), properties, body })
     }
 }
 
@@ -209,7 +209,7 @@ mod tests {
                 bytes: 5,
             },
             exchange: "orders".into(),
-            keys: vec!["created".into(), "copy".into()],
+            keys: ["created".into(), "copy".into()].into(),
             properties: Bytes::from_static(&[0x10, 0, 2]),
             body: Bytes::from_static(b"hello"),
         }

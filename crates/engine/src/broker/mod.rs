@@ -63,6 +63,7 @@ pub use self::request::{
     Bind, Committed, ConsumeRequest, DeleteIf, ExchangeDeclare, Held, PrefetchScope, Publish,
     Published, QueueDeclare, QueueDeclared, QueueId, QueueStatus, Removed, Seq, Transaction,
 };
+pub use self::waiting::DelayedMessage;
 pub use crate::broker_facts::{
     BindingImage, BrokerExtras, BrokerFact, BrokerImage, ExchangeImage, LimitsImage, MessageImage,
     PermissionImage, PolicyImage, QueueImage, QueueMessages, SecretImage, TopicPermissionImage,
@@ -103,6 +104,8 @@ pub struct Broker {
     clock: Arc<dyn Clock>,
     node: NodeRules,
     state: RwLock<State>,
+    /// Grows with each change of `state`: what was found in it is known to hold as long as this is the same.
+    changes: AtomicU64,
     /// What exists for Kafka: streams are views of its partitions. Locked inside `state`.
     catalog: Arc<RwLock<Catalog>>,
     /// Whether there has been an `x-recent-history` exchange in this process.
@@ -276,7 +279,9 @@ impl Broker {
     }
 
     fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
-        self.state.write().unwrap_or_else(PoisonError::into_inner)
+        let state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        self.changes.fetch_add(1, Ordering::Release);
+        state
     }
 
     fn pending(&self) -> MutexGuard<'_, BTreeMap<(Lsn, StreamId), Arc<Queue>>> {

@@ -33,6 +33,18 @@ pub enum Gathering {
     Full,
 }
 
+/// Where a publish went that is routed by its exchange and key alone: the next one with the same goes there
+/// too, and its user may send it, as long as nothing that exists has changed. At most one a channel.
+#[derive(Debug)]
+pub(super) struct Route {
+    /// [`Broker::changes`] when it was found.
+    changes: u64,
+    exchange: Arc<str>,
+    /// The routing key alone.
+    keys: Arc<[Arc<str>]>,
+    targets: Arc<[Arc<Queue>]>,
+}
+
 /// A publish that was judged: for queues, or for one direct reply.
 enum Routed {
     Queues(Arriving),
@@ -66,16 +78,17 @@ impl Broker {
         arriving: Arriving,
         now: Now,
     ) -> Result<Published, BrokerError> {
-        self.remember(channel.vhost(), &arriving.message);
+        let message = Arc::clone(&arriving.message);
         let routed = !arriving.targets.is_empty();
         if !routed {
+            self.remember(channel.vhost(), &message);
             return Ok(Published::default());
         }
         let mut work = Work::default();
-        let arrived = self.arrive(Purpose::Grow, &[arriving], &[], now, &mut work);
+        let arrived = self.arrive_one(arriving, now, &mut work);
         self.finish(work, now);
-        let (arrived, _) = arrived?;
-        let Arrived { rejected, lsn, .. } = arrived.first().copied().unwrap_or_default();
+        let Arrived { rejected, lsn, .. } = arrived?;
+        self.remember(channel.vhost(), &message);
         channel.last = channel.last.max(lsn);
         Ok(Published { routed, rejected, lsn })
     }
@@ -147,7 +160,7 @@ impl Broker {
     /// As [`publish`](Self::publish).
     pub fn check_publish(
         &self,
-        channel: &Channel,
+        channel: &mut Channel,
         publish: &Publish<'_>,
     ) -> Result<(), BrokerError> {
         self.route(channel, publish.clone(), self.clock.now()).map(|_| ())
@@ -259,12 +272,11 @@ impl Broker {
     /// Judges a publish and finds its queues.
     fn route(
         &self,
-        channel: &Channel,
+        channel: &mut Channel,
         publish: Publish<'_>,
         now: Now,
     ) -> Result<Routed, BrokerError> {
         let Publish { exchange, routing_key, properties: raw, body } = publish;
-        let chance = self.chance().bits();
         let Some(properties) = Properties::parse(&raw) else {
             return Err(BrokerError::precondition("malformed properties"));
         };
@@ -273,10 +285,16 @@ impl Broker {
         if properties.reply_to() == Some(REPLY_TO) {
             verbatim = self.reply_address(channel, &properties)?;
         }
+        let selects = properties.may_have_header(b"CC");
+        if !selects && let Some(route) = self.known_route(channel, exchange, routing_key) {
+            let (exchange, keys) = (Arc::clone(&route.exchange), Arc::clone(&route.keys));
+            let message = Arc::new(Message { head, exchange, keys, properties: verbatim, body });
+            let targets = Arc::clone(&route.targets);
+            return Ok(Routed::Queues(Arriving { message, targets, after: channel.last }));
+        }
         let state = self.state();
         let vhost = self.vhost(&state, channel)?;
         self.permit(&state, channel, Access::Write, Resource::Exchange(exchange))?;
-        let selects = properties.may_have_header(b"CC");
         let headers = match selects || vhost.topology.reads_headers() {
             true => properties.headers(),
             false => Arguments::new(),
@@ -289,13 +307,15 @@ impl Broker {
             verbatim = Properties::parse(&verbatim)
                 .map_or(verbatim.clone(), |parsed| parsed.with_headers(&visible));
         }
-        let visible = shown_keys(routing_key, &headers);
-        let message = |head, verbatim| {
-            let exchange = Arc::from(exchange);
-            Arc::new(Message { head, exchange, keys: visible, properties: verbatim, body })
+        let mut message = Message {
+            head,
+            exchange: exchange.into(),
+            keys: shown_keys(routing_key, &headers),
+            properties: verbatim,
+            body,
         };
         if exchange.is_empty() && routing_key.starts_with(REPLY_PREFIX) {
-            return Ok(Routed::Reply(message(head, verbatim)));
+            return Ok(Routed::Reply(Arc::new(message)));
         }
         let publication = Publication {
             keys: &keys,
@@ -303,27 +323,47 @@ impl Broker {
             message_id: properties.message_id(),
             correlation_id: properties.correlation_id(),
             timestamp: properties.timestamp(),
-            chance,
+            chance: self.chance().bits(),
         };
         let routed = vhost.topology.route(exchange, &publication);
         let routed =
             routed.map_err(|error| BrokerError::route(error, exchange, channel.vhost()))?;
-        let mut head = head;
-        let mut targets: Vec<Arc<Queue>> =
-            routed.iter().filter_map(|id| state.queues.get(id).cloned()).collect();
+        let mut targets: Arc<[Arc<Queue>]> =
+            routed.queues.iter().filter_map(|id| state.queues.get(id).cloned()).collect();
         let delayed = vhost.topology.exchange(exchange).filter(|exchange| exchange.kind.delayed);
         if let Some(delay) = delayed.and_then(|known| known.kind.delay(&properties.headers())) {
             // it waits first and is routed when its time has come
-            head.expiration = Some(delay);
+            message.head.expiration = Some(delay);
             targets = vhost.queues.get(DELAYED).cloned().into_iter().collect();
         }
-        let message = message(head, verbatim);
+        let lasting = !selects && routed.by_keys;
+        channel.route = (lasting && targets.len() <= ROUTE_TARGETS_MAX).then(|| Route {
+            changes: self.changes.load(Ordering::Acquire), // nothing changes while `state` is read
+            exchange: Arc::clone(&message.exchange),
+            keys: Arc::clone(&message.keys),
+            targets: Arc::clone(&targets),
+        });
+        let message = Arc::new(message);
         Ok(Routed::Queues(Arriving { message, targets, after: channel.last }))
+    }
+
+    /// Where the channel's newest publish went, if this one goes there too.
+    fn known_route<'a>(
+        &self,
+        channel: &'a Channel,
+        exchange: &str,
+        routing_key: &str,
+    ) -> Option<&'a Route> {
+        channel.route.as_ref().filter(|route| {
+            route.changes == self.changes.load(Ordering::Acquire)
+                && *route.exchange == *exchange
+                && route.keys.first().is_some_and(|key| **key == *routing_key)
+        })
     }
 }
 
 /// The keys a message keeps: without those of BCC.
-fn shown_keys(routing_key: &str, headers: &Arguments) -> Vec<Arc<str>> {
+fn shown_keys(routing_key: &str, headers: &Arguments) -> Arc<[Arc<str>]> {
     let mut shown = headers.clone();
     shown.remove("BCC");
     let keys = routing_keys(routing_key, &shown);
@@ -365,6 +405,8 @@ fn judge(
     })
 }
 
+/// Queues of a route that a channel remembers; one with more is looked up each time.
+const ROUTE_TARGETS_MAX: usize = 64;
 /// Publishes gathered before they are appended.
 const GATHERED_MAX: usize = 1024;
 /// Bytes of their bodies, unless one alone has more.

@@ -19,8 +19,8 @@ use super::stream::View;
 use crate::clock::{Now, Wall};
 use crate::fact::{ObjectKey, encode};
 use crate::queue::{
-    ChannelKey, ConsumerId, Counts, Deadline, Declaration, Entry, Machine, NEVER, QueueType, Rules,
-    Settings,
+    ChannelKey, ConsumerId, Counts, Deadline, Declaration, Effect, Entry, Machine, NEVER,
+    QueueType, Rules, Settings,
 };
 use crate::topic::Isolation;
 use crate::value::Arguments;
@@ -62,6 +62,8 @@ pub(super) struct QueueState {
     pub(super) applied: Lsn,
     /// What the timers know.
     pub(super) deadline: Deadline,
+    /// Room for the effects of a command, empty between them.
+    pub(super) effects: Vec<Effect>,
     next: u64,
 }
 
@@ -142,6 +144,7 @@ impl Queue {
             counts: Vec::new(),
             applied: Lsn::ZERO,
             deadline: Deadline::default(),
+            effects: Vec::new(),
             next: 1,
         };
         Self {

@@ -184,6 +184,7 @@ impl BrokerRecovery {
             clock,
             node,
             state: RwLock::new(self.state),
+            changes: 0.into(),
             catalog,
             has_streams: false.into(),
             has_history: remembers.into(),

@@ -142,6 +142,7 @@ impl Broker {
             consumers: HashMap::new(),
             queues: BTreeMap::new(),
             reply: None,
+            route: None,
             gathered: Vec::new(),
             gathered_bytes: 0,
         }

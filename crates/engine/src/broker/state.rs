@@ -12,6 +12,7 @@ use super::facts::{
 };
 use super::message::Message;
 use super::queue::{NodeRules, Queue};
+use super::stream::{TOPIC, bounds};
 use crate::clock::Now;
 use crate::exchange::{Destination, ExchangeName, Removed, Topology};
 use crate::queue::{QueueType, Rules};
@@ -96,14 +97,21 @@ impl Vhost {
     pub(super) fn rules(&self, queue: &Queue) -> Rules {
         let own = Rules::of_arguments(queue.declaration.queue_type, &queue.declaration.arguments);
         let own = own.unwrap_or_default(); // judged when it was declared
+        match (self.policy_rules(queue), self.effective(queue)) {
+            (Some(rules), [None, Some(_)]) => own.below(rules),
+            (Some(rules), _) => own.under(rules),
+            (None, _) => own,
+        }
+    }
+
+    /// What the policy and the operator policy that hold for a queue say together.
+    fn policy_rules(&self, queue: &Queue) -> Option<Rules> {
         let [policy, operator] = self
             .effective(queue)
             .map(|policy| policy.and_then(|policy| Rules::of_policy(&policy.definition).ok()));
         match (policy, operator) {
-            (Some(policy), Some(operator)) => own.under(policy.below(operator)),
-            (Some(one), None) => own.under(one),
-            (None, Some(operator)) => own.below(operator),
-            (None, None) => own,
+            (Some(policy), Some(operator)) => Some(policy.below(operator)),
+            (one, other) => one.or(other),
         }
     }
 
@@ -321,6 +329,7 @@ impl State {
         let Some(vhost) = self.vhosts.get_mut(&queue.vhost) else { return };
         let rules = vhost.rules(&queue);
         queue.start(rules, node, now);
+        vhost.bound_stream(&queue);
         vhost.topology.add_queue(&queue.name, queue.id);
         vhost.queues.insert(Arc::clone(&queue.name), Arc::clone(&queue));
         self.queues.insert(queue.id, queue);
@@ -363,6 +372,16 @@ impl Vhost {
         }
         for queue in self.queues.values() {
             queue.set_rules(self.rules(queue));
+            self.bound_stream(queue);
+        }
+    }
+
+    /// Gives a stream's own topic the bounds that policies say.
+    pub(super) fn bound_stream(&self, queue: &Queue) {
+        let own = queue.declaration.arguments.get(TOPIC).is_none();
+        if let Some(view) = queue.view().filter(|_| own) {
+            view.topic
+                .bound(self.policy_rules(queue).map(|rules| bounds(&rules)).unwrap_or_default());
         }
     }
 

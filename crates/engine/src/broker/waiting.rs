@@ -19,7 +19,53 @@ use crate::clock::{Now, Wall};
 use crate::fact::{Fact, encode};
 use crate::queue::Deadline;
 
+/// A message that waits for its time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DelayedMessage {
+    /// What it is called off by; the same after a restart.
+    pub number: Seq,
+    /// When it goes on.
+    pub due: Wall,
+    /// When it came.
+    pub arrived: Wall,
+    /// The exchange that will route it.
+    pub exchange: Arc<str>,
+    /// With which key.
+    pub routing_key: Arc<str>,
+    /// Flags and fields as on the wire.
+    pub properties: Bytes,
+    /// Bytes of its content.
+    pub body_bytes: usize,
+}
+
 impl Broker {
+    /// How many messages wait in a virtual host for their time.
+    #[must_use]
+    pub fn delayed_count(&self, vhost: &str) -> usize {
+        let queue = self.state().find(vhost, DELAYED);
+        queue.map_or(0, |queue| queue.lock().delayed.as_ref().map_or(0, |delayed| delayed.len()))
+    }
+
+    /// The same as [`delayed`](Self::delayed), with what they are. Reads them from the disk; one that is due
+    /// meanwhile, or damaged, is left out.
+    #[must_use]
+    pub fn delayed_messages(&self, vhost: &str, after: Seq, max: usize) -> Vec<DelayedMessage> {
+        let waiting = self.delayed(vhost, after, max).into_iter();
+        let found = waiting.filter_map(|(number, due)| {
+            let message = self.load(&Source::Log(Lsn(number.0)))?;
+            Some(DelayedMessage {
+                number,
+                due,
+                arrived: message.head.arrived,
+                exchange: Arc::clone(&message.exchange),
+                routing_key: message.routing_key(),
+                properties: message.properties.clone(),
+                body_bytes: message.body.len(),
+            })
+        });
+        found.collect()
+    }
+
     /// Messages that wait in a virtual host for their time, at most `max` behind `after`, in the order in which
     /// they came, with the time each is due.
     #[must_use]

@@ -104,6 +104,21 @@ impl Kind {
         u64::try_from(ms).ok().filter(|ms| *ms > 0)
     }
 
+    /// Whether it looks at the routing keys and its bindings, and at nothing else.
+    #[must_use]
+    pub const fn is_by_keys(&self) -> bool {
+        !self.delayed
+            && matches!(
+                self.routing,
+                Routing::Direct
+                    | Routing::Fanout
+                    | Routing::Topic
+                    | Routing::ConsistentHash(HashOn::RoutingKey)
+                    | Routing::ModulusHash
+                    | Routing::RecentHistory { .. }
+            )
+    }
+
     /// Whether it looks at headers to route.
     #[must_use]
     pub const fn reads_headers(&self) -> bool {

@@ -23,6 +23,7 @@ use crate::value::{Arguments, Value};
 
 pub use error::{BindError, BindingFault, DeclareError, DeleteError, RouteError};
 pub use kind::{HISTORY_MAX, HashOn, Kind, Routing};
+pub use route::Routes;
 pub use topology::{Exchange, Removed, Topology};
 
 /// The name of an exchange; `""` is the default exchange.

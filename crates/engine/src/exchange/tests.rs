@@ -50,7 +50,7 @@ impl Host {
 
     fn route_keys(&self, exchange: &str, keys: &[&str], headers: &Arguments) -> String {
         let found = self.0.route(exchange, &publication(keys, headers)).unwrap();
-        found.iter().map(|queue| format!("q{}", queue.0)).collect::<Vec<_>>().join(" ")
+        found.queues.iter().map(|queue| format!("q{}", queue.0)).collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -399,7 +399,10 @@ fn a_modulus_hash_ignores_the_binding_key_and_a_random_exchange_takes_one() {
     let none = Arguments::new();
     let hit: BTreeSet<_> = (0..100)
         .map(|chance| {
-            host.0.route("r", &Publication { chance, ..publication(&["k"], &none) }).unwrap()
+            let one = Publication { chance, ..publication(&["k"], &none) };
+            let routes = host.0.route("r", &one).unwrap();
+            assert!(!routes.by_keys, "chance had its say");
+            routes.queues
         })
         .collect();
     assert!(hit.len() == 3 && hit.iter().all(|queues| queues.len() == 1));

@@ -96,6 +96,18 @@ pub struct TopicConfig {
     pub dirty_percent_min: u8,
 }
 
+/// What bounds the values in force without being set on the topic: the policies of its stream. The smaller of
+/// two holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bounds {
+    /// Age in milliseconds after which records are deleted.
+    pub retention_ms: Option<i64>,
+    /// Bytes of a partition beyond which the oldest are deleted.
+    pub retention_bytes: Option<u64>,
+    /// Bytes of a segment file.
+    pub segment_bytes: Option<u64>,
+}
+
 /// A codec to store with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Compression {
@@ -126,6 +138,20 @@ impl Compression {
 }
 
 impl TopicConfig {
+    /// The same within bounds.
+    #[must_use]
+    pub fn within(self, bounds: &Bounds) -> Self {
+        let age = self.retention_ms.into_iter().chain(bounds.retention_ms);
+        let bytes = self.retention_bytes.into_iter().chain(bounds.retention_bytes);
+        let segment = bounds.segment_bytes.unwrap_or(self.segment_bytes);
+        Self {
+            retention_ms: age.min(),
+            retention_bytes: bytes.min(),
+            segment_bytes: self.segment_bytes.min(segment),
+            ..self
+        }
+    }
+
     /// The values in force under `overrides`, which `check` has passed.
     #[must_use]
     pub fn of(overrides: &Overrides) -> Self {

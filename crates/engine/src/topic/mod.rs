@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use ottla_store::StreamId;
 use serde::{Deserialize, Serialize};
 
-use self::config::{Overrides, TopicConfig};
+use self::config::{Bounds, Overrides, TopicConfig};
 pub use self::partition::{
     Fetched, Isolation, Partition, PartitionImage, PartitionState, ProduceError, Produced,
 };
@@ -40,6 +40,7 @@ pub struct Topic {
 struct Shape {
     overrides: Arc<Overrides>,
     config: Arc<TopicConfig>,
+    bounds: Bounds,
     partitions: Arc<[Arc<Partition>]>,
 }
 
@@ -54,6 +55,7 @@ impl Topic {
         let shape = Shape {
             config: Arc::new(TopicConfig::of(&overrides)),
             overrides: Arc::new(overrides),
+            bounds: Bounds::default(),
             partitions: partitions.collect(),
         };
         Self { name, id, shape: RwLock::new(shape) }
@@ -99,8 +101,18 @@ impl Topic {
     /// Replaces what was set explicitly. The catalogue calls it once the fact has its place.
     pub(crate) fn configure(&self, overrides: Overrides) {
         let mut shape = self.shape.write().unwrap_or_else(PoisonError::into_inner);
-        shape.config = Arc::new(TopicConfig::of(&overrides));
+        shape.config = Arc::new(TopicConfig::of(&overrides).within(&shape.bounds));
         shape.overrides = Arc::new(overrides);
+    }
+
+    /// Bounds the settings from outside, in place of the bounds before. They are not remembered: who knows
+    /// them says them again after a start.
+    pub(crate) fn bound(&self, bounds: Bounds) {
+        let mut shape = self.shape.write().unwrap_or_else(PoisonError::into_inner);
+        if shape.bounds != bounds {
+            shape.config = Arc::new(TopicConfig::of(&shape.overrides).within(&bounds));
+            shape.bounds = bounds;
+        }
     }
 
     /// Adds partitions behind the last. The catalogue calls it once the fact has its place.

@@ -8,7 +8,7 @@ use ottla_amqp_proto::{
     ChannelId, Confirms, DeliveryTag, Event, Method, Publish, ShortStr, Tags, UnknownTag,
 };
 use ottla_engine::Lsn;
-use ottla_engine::broker::{self, Broker, Held};
+use ottla_engine::broker::{self, Broker, Got, Held};
 use ottla_engine::queue::Outcome;
 
 /// One open channel.
@@ -57,6 +57,8 @@ pub(super) struct Gathered {
 pub(super) enum Wait {
     /// To say this.
     Reply(Lsn, Method),
+    /// To hand this out.
+    Got(Box<Got>),
     /// To do what stands first in its backlog.
     Log(Lsn),
     /// To try again at this time.
@@ -153,6 +155,7 @@ impl Channel {
     pub(super) fn waits_for(&self) -> Option<Lsn> {
         let wait = match self.wait {
             Some(Wait::Reply(lsn, _) | Wait::Log(lsn)) => Some(lsn),
+            Some(Wait::Got(ref got)) => Some(got.lsn),
             _ => None,
         };
         let confirm = match &self.mode {

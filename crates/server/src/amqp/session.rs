@@ -347,6 +347,10 @@ impl Session {
             Ok(Answer::After(lsn, method)) => {
                 channel.wait = Some(Wait::Reply(lsn, method));
             }
+            Ok(Answer::Got(got)) if got.lsn.is_durable(self.visible) => {
+                handlers::write_got(&mut self.wire, channel, &got);
+            }
+            Ok(Answer::Got(got)) => channel.wait = Some(Wait::Got(got)),
             Ok(Answer::Drained(method)) => {
                 while self.pull_some() {}
                 self.wire.machine.send(number, method, &mut self.wire.out);
@@ -454,11 +458,16 @@ impl Session {
             let due = match &channel.wait {
                 None => true,
                 Some(Wait::Reply(lsn, _) | Wait::Log(lsn)) => self.is_visible(*lsn),
+                Some(Wait::Got(got)) => self.is_visible(got.lsn),
                 Some(Wait::Until(at)) => self.now >= *at,
             };
             let Some(channel) = self.channels.get_mut(&number).filter(|_| due) else { return };
-            if let Some(Wait::Reply(_, method)) = channel.wait.take() {
-                self.wire.machine.send(number, method, &mut self.wire.out);
+            match channel.wait.take() {
+                Some(Wait::Reply(_, method)) => {
+                    self.wire.machine.send(number, method, &mut self.wire.out);
+                }
+                Some(Wait::Got(got)) => handlers::write_got(&mut self.wire, channel, &got),
+                _ => {}
             }
             let Some(event) = channel.backlog.pop_front() else { return };
             self.backlog.remove(&event);

@@ -7,8 +7,8 @@ use serde_json::Value;
 use super::ask::{Ask, Verb};
 use super::problem::{Problem, Reply};
 use super::{
-    Context, bindings, connections, definitions, exchanges, health, limits, messages, moves,
-    overview, parameters, permissions, policies, queues, users, vhosts,
+    Context, bindings, connections, definitions, delayed, exchanges, health, limits, messages,
+    moves, overview, parameters, permissions, policies, queues, users, vhosts,
 };
 
 pub(super) type Answer = Result<Reply, Problem>;
@@ -55,6 +55,8 @@ fn route(call: &mut Call<'_>) -> Answer {
         ["health", "checks", rest @ ..] => health::check(call, rest),
         ["healthchecks", "node"] => health::check(call, &["alarms"]),
         ["aliveness-test", vhost] => health::aliveness(call, vhost),
+        ["ottla", "delayed", vhost] => delayed::list(call, vhost),
+        ["ottla", "delayed", vhost, number] => delayed::one(call, vhost, number),
         ["ottla", "queues", vhost, queue, "move"] => moves::to_queue(call, vhost, queue),
         ["ottla", "queues", vhost, queue, "redrive"] => moves::redrive(call, vhost, queue),
         _ => overview::answer(call, &path),

@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use ottla_engine::Lsn;
 use ottla_engine::broker::{Broker, Channel, Got, Peeked, Publish};
 use ottla_engine::queue::Outcome;
 use serde_json::{Map, Value, json};
@@ -73,13 +74,14 @@ pub(super) fn get(call: &mut Call<'_>, vhost: &str, queue: &str) -> Answer {
     if call.broker().queue_view(vhost, queue).is_none() {
         return Err(Problem::not_found("queue_not_found"));
     }
-    let messages = call.on_channel(vhost, |broker, channel| match mode.as_str() {
+    let (messages, lsn) = call.on_channel(vhost, |broker, channel| match mode.as_str() {
         "peek" => {
             let peeked = broker.peek(channel, queue, skip, count)?;
-            Ok(peeked.iter().map(|peeked| shape.peeked(peeked)).collect())
+            Ok((peeked.iter().map(|peeked| shape.peeked(peeked)).collect(), Lsn::ZERO))
         }
         mode => take(broker, channel, queue, count, mode, &shape),
     })?;
+    call.wait_for(lsn);
     Ok(Reply::Json(Value::Array(messages)))
 }
 
@@ -91,14 +93,16 @@ fn take(
     count: usize,
     mode: &str,
     shape: &Shape,
-) -> Result<Vec<Value>, Problem> {
+) -> Result<(Vec<Value>, Lsn), Problem> {
     let mut messages = Vec::new();
+    let mut lsn = Lsn::ZERO;
     let mut held = Vec::new();
     let mut bytes = 0;
     for _ in 0..count {
         let Some(got) = broker.get(channel, queue, false)? else { break };
         bytes += got.body.len();
         held.extend(got.held);
+        lsn = lsn.max(got.lsn);
         messages.push(shape.got(&got));
         if bytes > ANSWER_BYTES_MAX {
             break;
@@ -110,7 +114,7 @@ fn take(
         _ => Outcome::Ack,
     };
     broker.settle(channel, &held, outcome);
-    Ok(messages)
+    Ok((messages, lsn))
 }
 
 /// How bodies are shown.

@@ -9,6 +9,7 @@ mod auth;
 mod bindings;
 mod connections;
 mod definitions;
+mod delayed;
 mod exchanges;
 mod health;
 mod limits;

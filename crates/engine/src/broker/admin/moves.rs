@@ -216,7 +216,7 @@ impl Broker {
         }
         let name = Arc::clone(&target.name);
         let message = Arc::new(message);
-        let arriving = [Arriving { message, targets: vec![target], after: None }];
+        let arriving = [Arriving { message, targets: [target].into(), after: None }];
         let seqs = vec![Seq(entry.seq.0)];
         let leaving = [Leaving { queue: Arc::clone(source), seqs, with: Some(0) }];
         let outcome = self.arrive(Purpose::Shrink, &arriving, &leaving, now, work);

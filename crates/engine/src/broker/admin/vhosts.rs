@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 
+use ottla_store::frame::Item;
 use ottla_store::{Lsn, Purpose};
 
-use super::fits;
+use super::{ROOM, fits};
 use crate::broker::Broker;
+use crate::broker::declare::item;
 use crate::broker::effects::Work;
 use crate::broker::error::{BrokerError, ErrorKind};
 use crate::broker::facts::{BrokerFact, LimitsImage, VhostAbout};
-use crate::queue::{Command, QueueType};
+use crate::broker::queue::Queue;
+use crate::broker::stream::cancel_all;
+use crate::queue::{Command, Deadline, QueueType};
 
 /// A virtual host as an operator sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +68,8 @@ impl Broker {
         self.change(Purpose::Shrink, BrokerFact::VhostLimited { name: name.to_owned(), limits })
     }
 
-    /// Ends a virtual host with everything in it: its connections are closed, its queues deleted.
+    /// Ends a virtual host with everything in it, in one frame: its connections are closed, its queues deleted.
+    /// The topics of its streams are the caller's to delete, before.
     ///
     /// # Errors
     /// 404; no room.
@@ -74,13 +79,33 @@ impl Broker {
         self.end_connections(|connection| connection.vhost() == name, &reason);
         let now = self.clock.now();
         let mut work = Work::default();
-        for queue in self.queues_of(name) {
-            let command = Command::Delete { if_unused: false, if_empty: false };
-            self.apply(&queue, &mut queue.lock(), command, now, &mut work);
-            self.forget_queue(&queue);
+        let (lsn, queues) = {
+            let mut state = self.state_mut();
+            let queues = state.vhosts.get(name).map(|vhost| vhost.queues.values().cloned());
+            let queues: Vec<Arc<Queue>> = queues.into_iter().flatten().collect();
+            let kept = queues.iter().filter(|queue| queue.is_logged() && !queue.is_stream());
+            let mut items: Vec<Item> =
+                kept.map(|queue| Item::Delete { stream: queue.id }).collect();
+            let fact = BrokerFact::VhostDeleted { name: name.to_owned() };
+            items.push(item(&fact));
+            let reservation = self.store.reserve(Purpose::Shrink, items.len(), ROOM)?;
+            for queue in queues.iter().filter(|queue| !queue.is_stream()) {
+                let command = Command::Delete { if_unused: false, if_empty: false };
+                self.apply(queue, &mut queue.lock(), command, now, &mut work); // takes no more
+            }
+            let lsn = self.log(&mut state, reservation, items);
+            state.change(fact, lsn);
+            (lsn, queues)
+        };
+        for queue in queues {
+            if queue.is_stream() {
+                work.wake.extend(cancel_all(&queue));
+            }
+            let known = queue.lock().deadline;
+            self.timers().change(queue.id, known, Deadline::default());
         }
         self.finish(work, now);
-        self.change(Purpose::Shrink, BrokerFact::VhostDeleted { name: name.to_owned() })
+        Ok(lsn)
     }
 
     /// All virtual hosts by name.

@@ -28,7 +28,7 @@ pub(in crate::broker) struct Additions {
 /// What the arriving messages add to the streams they are routed to, by ascending stream. Their
 /// checksums are computed here, before anything is locked.
 pub(in crate::broker) fn additions(arriving: &[Arriving], now: Now) -> Vec<Additions> {
-    let targets = arriving.iter().flat_map(|arrives| &arrives.targets);
+    let targets = arriving.iter().flat_map(|arrives| arrives.targets.iter());
     let mut streams: Vec<&Arc<Queue>> = targets.filter(|queue| queue.view().is_some()).collect();
     streams.sort_by_key(|queue| queue.id);
     streams.dedup_by_key(|queue| queue.id);

@@ -21,7 +21,7 @@ use crate::broker::state::State;
 use crate::catalog::{Catalog, CatalogFact, TopicImage};
 use crate::fact::{Fact, encode};
 use crate::queue::{Declaration, Refusal, Rules};
-use crate::topic::config::{self, Overrides};
+use crate::topic::config::{self, Bounds, Overrides};
 use crate::topic::{Partition, PartitionId, Topic, TopicId, name};
 use crate::value::Value;
 
@@ -151,10 +151,31 @@ impl Broker {
         let catalog = self.catalog.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         streams.iter().for_each(|queue| adopt(&catalog, queue));
         drop(catalog);
+        self.bound_streams(&streams);
         self.has_streams.store(!streams.is_empty(), Ordering::Relaxed);
         for queue in streams.iter().filter(|queue| queue.view().is_none()) {
             self.forget_queue(queue);
         }
+    }
+
+    fn bound_streams(&self, streams: &[Arc<Queue>]) {
+        let state = self.state();
+        for queue in streams {
+            if let Some(vhost) = state.vhosts.get(&queue.vhost) {
+                vhost.bound_stream(queue);
+            }
+        }
+    }
+}
+
+/// What the rules of policies mean for a stream's own topic.
+pub(in crate::broker) fn bounds(rules: &Rules) -> Bounds {
+    Bounds {
+        retention_ms: rules.max_age.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX)),
+        retention_bytes: rules.max_bytes,
+        segment_bytes: rules
+            .segment_bytes
+            .map(|bytes| bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)),
     }
 }
 

@@ -12,8 +12,8 @@ mod reader;
 use std::sync::Arc;
 
 pub(super) use self::append::{Additions, additions};
-pub(super) use self::declare::{SERVER_NAMED, TOPIC};
-pub(super) use self::reader::Readers;
+pub(super) use self::declare::{SERVER_NAMED, TOPIC, bounds};
+pub(super) use self::reader::{Readers, cancel_all};
 use crate::topic::{Partition, Topic};
 
 /// What a stream queue is a view of.

@@ -369,7 +369,7 @@ impl Filter {
 }
 
 /// Tells the consumers of a stream that it is gone.
-pub(super) fn cancel_all(queue: &Queue) -> Vec<Arc<Mailbox>> {
+pub(in crate::broker) fn cancel_all(queue: &Queue) -> Vec<Arc<Mailbox>> {
     use crate::broker::mailbox::Waiting;
     let gone: Vec<Consumer> =
         queue.lock().consumers.drain().map(|(_, consumer)| consumer).collect();

@@ -242,3 +242,37 @@ fn a_virtual_host_goes_with_everything_in_it() {
     rig.broker().create_vhost("shop").unwrap();
     assert!(rig.broker().queue_views(Some("shop")).is_empty());
 }
+
+#[test]
+fn a_virtual_host_goes_in_one_frame() {
+    for seed in 0..8 {
+        let rig = Rig::new();
+        let broker = rig.broker();
+        broker.create_vhost("shop").unwrap();
+        let login = broker.authenticate("guest", b"guest", Peer::Loopback).unwrap();
+        let connection = broker.connect_operator(login, "shop").unwrap();
+        let mut channel = broker.open_channel(&connection);
+        let names = ["a", "b", "c", "d"];
+        for name in names {
+            rig.queue(&mut channel, name, &[]);
+            rig.publish(&mut channel, name, "x");
+        }
+        rig.queue(&mut channel, "s", &[("x-queue-type", Value::text("stream"))]);
+        rig.sync();
+        let before = rig.engine.store().end();
+        let place = broker.delete_vhost("shop").unwrap();
+        assert!(before <= place && place < rig.engine.store().end());
+        let published = rig.publish(&mut rig.channel(), "a", "to another virtual host");
+        assert!(!published.routed);
+        rig.engine.store().commit().unwrap();
+        let rig = rig.crashed(seed);
+        let left = rig.broker().queue_views(Some("shop")).len();
+        let vhosts = rig.broker().vhosts().len();
+        assert!((left, vhosts) == (5, 2) || (left, vhosts) == (0, 1), "{left} queues, seed {seed}");
+        rig.broker().create_vhost("shop").unwrap();
+        rig.sync();
+        let rig = rig.restarted();
+        let left = rig.broker().queue_views(Some("shop")).len();
+        assert!(left == 5 || left == 0, "seed {seed}");
+    }
+}

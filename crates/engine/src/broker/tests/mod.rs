@@ -6,5 +6,6 @@ mod delivery;
 mod durability;
 mod lifetime;
 mod rig;
+mod routes;
 mod rules;
 mod streams;

@@ -334,3 +334,56 @@ fn a_dead_letter_ends_in_a_stream_and_a_full_queue_does_not_keep_it_out() {
     }
     assert_eq!(rig.take(&from_first(&rig, "graves")).len(), 3, "the others keep it");
 }
+
+fn stream_policy(name: &str, definition: &[(&str, Value)]) -> PolicyImage {
+    PolicyImage {
+        name: name.to_owned(),
+        pattern: "^or".to_owned(),
+        apply_to: "streams".to_owned(),
+        priority: 0,
+        definition: definition.iter().cloned().collect(),
+    }
+}
+
+/// RabbitMQ takes the smaller of argument and policy for each of them.
+#[test]
+fn policies_bound_what_a_stream_keeps() {
+    let rig = Rig::new();
+    let mut channel = rig.channel();
+    let [kind] = stream();
+    let own = [kind, ("x-max-length-bytes", Value::I64(5_000_000))];
+    rig.queue(&mut channel, "orders", &own);
+    make_topic(&rig, "theirs", 1);
+    let over = [stream()[0].clone(), ("x-ottla-topic", Value::text("theirs"))];
+    rig.queue(&mut channel, "orders-of-kafka", &over);
+    let kept = |rig: &Rig| {
+        let config = topic(rig, "orders").config();
+        (config.retention_ms, config.retention_bytes, config.segment_bytes)
+    };
+    assert_eq!(kept(&rig), (None, Some(5_000_000), 1 << 30));
+    let sizes = [
+        ("max-age", Value::text("1h")),
+        ("max-length-bytes", Value::I64(9_000_000)),
+        ("stream-max-segment-size-bytes", Value::I64(2_000_000)),
+    ];
+    rig.broker().set_policy("/", stream_policy("sizes", &sizes)).unwrap();
+    assert_eq!(kept(&rig), (Some(3_600_000), Some(5_000_000), 2_000_000));
+    let limit = [("max-length-bytes", Value::I64(4_000_000)), ("max-age", Value::text("1D"))];
+    let limit = stream_policy("limit", &limit);
+    rig.broker().put_policy(PolicyKind::Operator, "/", limit).unwrap();
+    assert_eq!(kept(&rig), (Some(3_600_000), Some(4_000_000), 2_000_000));
+    assert_eq!(
+        topic(&rig, "theirs").config().retention_bytes,
+        None,
+        "a topic of Kafka's is its own"
+    );
+    rig.sync();
+    let rig = rig.crashed(3);
+    assert_eq!(kept(&rig), (Some(3_600_000), Some(4_000_000), 2_000_000), "after a start");
+    let mut channel = rig.channel();
+    rig.queue(&mut channel, "orders-later", &stream());
+    assert_eq!(topic(&rig, "orders-later").config().retention_bytes, Some(4_000_000));
+    rig.broker().delete_policy("/", "sizes").unwrap();
+    rig.broker().drop_policy(PolicyKind::Operator, "/", "limit").unwrap();
+    assert_eq!(kept(&rig), (None, Some(5_000_000), 1 << 30), "what the arguments say");
+}

@@ -256,7 +256,7 @@ impl Rules {
             retry_min: self.retry_min.or(policy.retry_min),
             retry_max: self.retry_max.or(policy.retry_max),
             max_age: smaller(self.max_age, policy.max_age),
-            segment_bytes: self.segment_bytes.or(policy.segment_bytes),
+            segment_bytes: smaller(self.segment_bytes, policy.segment_bytes),
         }
     }
 

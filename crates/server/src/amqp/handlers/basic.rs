@@ -13,8 +13,9 @@ use ottla_engine::queue::Outcome;
 
 use super::{Answer, Call, Handled, count, reply, text};
 use crate::amqp::arguments::arguments;
-use crate::amqp::channel::Mode;
+use crate::amqp::channel::{Channel, Mode};
 use crate::amqp::codes::{self, Trouble};
+use crate::amqp::session::Wire;
 
 /// `basic.publish`
 pub(super) fn publish(call: &mut Call<'_>, publish: &Publish) -> Handled {
@@ -141,14 +142,13 @@ fn unknown_tag(call: &Call<'_>, unknown: UnknownTag, culprit: MethodId) -> Troub
 pub(super) fn get(call: &mut Call<'_>, get: &BasicGet) -> Handled {
     let got = call.broker.get(&mut call.channel.link, &text(&get.queue), get.no_ack);
     match got.map_err(|error| call.refused(&error, BasicGet::ID))? {
-        Some(got) => write_got(call, &got),
-        None => return Ok(Answer::Now(BasicGetEmpty::default().into())),
+        Some(got) => Ok(Answer::Got(Box::new(got))),
+        None => Ok(Answer::Now(BasicGetEmpty::default().into())),
     }
-    Ok(Answer::Nothing)
 }
 
-fn write_got(call: &mut Call<'_>, got: &Got) {
-    let channel = &mut *call.channel;
+/// `basic.get-ok`
+pub(in crate::amqp) fn write_got(wire: &mut Wire, channel: &mut Channel, got: &Got) {
     let delivery_tag = match got.held {
         Some(held) => channel.tags.push(held),
         None => channel.tags.skip(),
@@ -162,7 +162,7 @@ fn write_got(call: &mut Call<'_>, got: &Got) {
         properties: &got.properties,
         body: &got.body,
     };
-    call.wire.machine.get_ok(channel.number, &written, &mut call.wire.out);
+    wire.machine.get_ok(channel.number, &written, &mut wire.out);
 }
 
 /// `basic.consume`

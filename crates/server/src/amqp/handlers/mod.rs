@@ -7,12 +7,12 @@ mod exchange;
 mod queue;
 mod tx;
 
-pub(super) use self::basic::append_gathered;
+pub(super) use self::basic::{append_gathered, write_got};
 
 use std::borrow::Cow;
 
 use ottla_amqp_proto::{ChannelId, Event, Fault, Method, MethodId, ReplyCode, ShortStr};
-use ottla_engine::broker::{Broker, BrokerError};
+use ottla_engine::broker::{Broker, BrokerError, Got};
 use ottla_engine::{Engine, Lsn};
 
 use super::channel::Channel;
@@ -37,6 +37,8 @@ pub(super) enum Answer {
     Now(Method),
     /// This, once the log is visible past this place.
     After(Lsn, Method),
+    /// This message, once the log is visible past its place.
+    Got(Box<Got>),
     /// This, once the mailbox is empty.
     Drained(Method),
     /// `channel.close-ok`, and the channel is given back.

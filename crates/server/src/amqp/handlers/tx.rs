@@ -33,8 +33,9 @@ pub(super) fn select(call: &mut Call<'_>) -> Handled {
 /// Keeps a publish until the commit; what can be refused now, is.
 pub(super) fn gather(call: &mut Call<'_>, publish: &Publish) -> Handled {
     let (exchange, routing_key) = (text(&publish.exchange), text(&publish.routing_key));
-    let checked =
-        call.broker.check_publish(&call.channel.link, &request(publish, &exchange, &routing_key));
+    let checked = call
+        .broker
+        .check_publish(&mut call.channel.link, &request(publish, &exchange, &routing_key));
     checked.map_err(|error| codes::publish_refused(call.number(), &error, BasicPublish::ID))?;
     let Mode::Transaction(gathered) = &mut call.channel.mode else {
         return Err(not_transactional(call, BasicPublish::ID));
