@@ -2,6 +2,7 @@
 
     python -m history --system ottla|kafka [--faults N] [--seed N]     exit 0 if nothing is wrong
     python -m history --planted BUG                                    exit 0 if the planted bug of a debug build is caught
+    python -m history --planted none                                   the same faults without a bug: exit 0 if nothing is wrong
 """
 import argparse
 import json
@@ -19,23 +20,25 @@ from pathlib import Path
 from confluent_kafka.admin import AdminClient, NewTopic
 from rig import cache, kafka, maven, process, suites
 
-from .between import Between
+from .between import END_TXN, OFFSET_COMMIT, PRODUCE, Between
 from .book import load
 from .check import CHECKS, check
 
 HERE = Path(__file__).parent
 PARTITIONS, COPIES = 4, 2
-PLANTED = {  # the bug, and what it has to be caught by, one of these at least
-    "transaction-lost-at-begin": {"lost", "aborted_read", "precommitted_read", "workers"},
-    "marker-of-one-partition": {"lost", "workers"},
-    "duplicate-window-lost": {"duplicate"},
-    "group-forgotten": {"regressed_commit"},
+PLANTED = {  # the bug, what it must be caught as, and the fault that shows it; without a bug all of them, and nothing is found
+    "transaction-lost-at-begin": ("unended", ["end of a transaction"]),
+    "marker-of-one-partition": ("unended", ["end of a transaction, no kill"]),
+    "duplicate-window-lost": ("duplicate", ["answer to a batch"]),
+    "group-forgotten": ("regressed_commit", ["answer to a commit"]),
+    "none": (None, ["end of a transaction", "answer to a batch", "answer to a commit", "end of a transaction, no kill"]),
 }
 SHOWN_MAX = 8
 DISK_MIB, FULL_S = 640, 2
 END_S = 200  # for a worker to end
 SETTLE_S = 60  # for the last transactions to end and the last reader to read
-SETTLE_PLANTED_S = 14  # where they may never end; longer than the timeout of one whose producer is gone
+SETTLE_PLANTED_S = 12  # where they may never end; longer than the timeout of one whose producer is gone
+MET_S = 30  # for the moment of a fault to come
 
 
 class Worker:
@@ -43,6 +46,10 @@ class Worker:
         self.book, self.log = home / f"{name}.jsonl", home / f"{name}.log"
         with open(self.log, "w") as out:
             self.process = subprocess.Popen([*map(str, command), *arguments, str(self.book)], stdin=subprocess.PIPE, stdout=out, stderr=out, text=True)
+
+    def tell(self, word):
+        self.process.stdin.write(f"{word}\n")
+        self.process.stdin.flush()
 
     def wait_until_it_says(self, word):
         deadline = time.monotonic() + END_S
@@ -59,7 +66,7 @@ class Worker:
         except subprocess.TimeoutExpired:
             self.process.kill()
             return [f"{self.book.name}: did not end", *self.log.read_text().splitlines()[-20:]]
-        return [line for line in self.log.read_text().splitlines() if line not in ("", "stopped") and "slf4j" not in line.lower()]
+        return [line for line in self.log.read_text().splitlines() if line not in ("", "stopping", "stopped") and "slf4j" not in line.lower()]
 
 
 def main():
@@ -67,7 +74,7 @@ def main():
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(10**9)
     print(f"# history: --system {options.system} --faults {options.faults} --seed {seed}"
           + (f" --planted {options.planted}" if options.planted else ""), flush=True)
-    if options.planted:
+    if options.planted not in (None, "none"):
         os.environ["OTTLA_PLANTED_BUG"] = options.planted
     home = Path(tempfile.mkdtemp(prefix="ottla-history-"))
     try:
@@ -78,12 +85,10 @@ def main():
     print(f"# {len(events)} events: {kinds}", flush=True)
     for kind, found in findings.items():
         print(f"{kind}: {len(found)}", *found[:SHOWN_MAX], sep="\n    ", flush=True)
-    if options.planted:
-        caught = set(findings) & PLANTED[options.planted]
-        print(f"# {options.planted}: {'caught as ' + ', '.join(sorted(caught)) if caught else 'NOT CAUGHT'}", flush=True)
-        good = bool(caught)
-    else:
-        good = not findings
+    expected = PLANTED[options.planted][0] if options.planted else None
+    if expected:
+        print(f"# {options.planted}: {f'caught as {expected}' if expected in findings else 'NOT CAUGHT'}", flush=True)
+    good = expected in findings if expected else not findings
     if good:
         shutil.rmtree(home)
         print("1 passed in 0.0s", flush=True)
@@ -148,7 +153,10 @@ def history_on(place, options, seed, home):
             made.result(30)
         workers = start(home, [address, topic, str(PARTITIONS), str(seed)], with_java=not options.planted)  # a bug needs no second library
         try:
-            disturb(broker, place, between, workers, random.Random(seed), options)
+            if between:
+                provoke(broker, between, workers, PLANTED[options.planted][1])
+            else:
+                disturb(broker, place, workers, random.Random(seed), options)
             complaints = finish(workers)
         finally:
             for worker in workers:
@@ -159,8 +167,10 @@ def history_on(place, options, seed, home):
             print(broker.log_tail(), flush=True)
     events = load([worker.book for worker in workers])
     findings = check(events)
-    if complaints:
-        findings["workers"] = complaints
+    unended = [line for line in complaints if "an open transaction" in line]
+    for kind, found in ("unended", unended), ("workers", [line for line in complaints if line not in unended]):
+        if found:
+            findings[kind] = found
     return events, findings
 
 
@@ -175,23 +185,63 @@ def start(home, arguments, with_java):
     return workers
 
 
-def disturb(broker, place, between, workers, chance, options):
+def provoke(broker, between, workers, faults):
+    """Each fault at the very moment that shows what it may break, found in what passes between clients and broker. The last one comes
+    when the writers are about to stop: nothing that they do later makes good for it."""
+    book = workers[0].book
+    for number, fault in enumerate(faults):
+        wait_for_progress(workers[0], number)
+        if not between.catch(lambda frame: MOMENTS[fault](frame, book)).wait(MET_S):
+            raise process.NotReady(f"no {fault} was seen within {MET_S} s\n{workers[0].log.read_text()}")
+        if fault == faults[-1]:
+            workers[0].tell("stop")
+            workers[0].wait_until_it_says("stopping")
+        if fault.endswith("no kill"):
+            between.release()
+            continue
+        broker.kill()
+        between.cut()
+        broker.start()
+    print(f"# met: {', '.join(faults)}", flush=True)
+
+
+def commits_two_partitions(frame, book):
+    """A transaction with records on two partitions, all of them acknowledged, and its client asks for the commit: that is how the book ends."""
+    if frame.api != END_TXN or frame.is_answer:
+        return False
+    name, sends, asked = frame.transactional_id().split("-", 2)[2], [], False
+    for event in load([book]):
+        if event["f"] in ("txn", "asked") and event["process"].startswith(f"{name}/"):
+            sends, asked = event.get("sends", sends), event["f"] == "asked"
+    return asked and len({partition for _, partition, *_ in sends}) >= 2
+
+
+MOMENTS = {
+    "end of a transaction": commits_two_partitions,
+    "end of a transaction, no kill": commits_two_partitions,
+    # the broker has it, and its client will send it again
+    "answer to a batch": lambda frame, _: frame.api == PRODUCE and frame.is_answer and not frame.transactional_id(),
+    # its client goes round the partitions: several have an acknowledged commit by now
+    "answer to a commit": lambda frame, book: frame.api == OFFSET_COMMIT and frame.is_answer and commits(book) > PARTITIONS,
+}
+
+
+def commits(book):
+    return sum(event["f"] == "commit" and event["type"] == "ok" for event in load([book]))
+
+
+def disturb(broker, place, workers, chance, options):
     """A fault only once each worker has done something since the last one: a fault that nobody meets shows nothing."""
     met = Counter()
     for number in range(options.faults):
         for worker in workers:
             wait_for_progress(worker, number)
         time.sleep(chance.uniform(0.1, 1.5))
-        if place and not options.planted and number % 4 == 2:
+        if place and number % 4 == 2:
             fill(place)
             met["full disk"] += 1
-        elif between or chance.random() < 0.6:
-            if between:  # what was written and not acknowledged is what a bug of the start gets wrong
-                between.swallow()
-                time.sleep(0.3)
+        elif chance.random() < 0.6:
             broker.kill()
-            if between:
-                between.cut()
             broker.start()
             met["kill"] += 1
         else:
@@ -222,8 +272,8 @@ def acknowledged(worker):
 
 def finish(workers):
     """First those who write end, then those who copy, then the last reader reads."""
-    workers[0].process.stdin.write("stop\n")
-    workers[0].process.stdin.flush()
+    if "stopping" not in workers[0].log.read_text():
+        workers[0].tell("stop")
     workers[0].wait_until_it_says("stopped")
     return [complaint for worker in reversed(workers) for complaint in worker.finish()]
 

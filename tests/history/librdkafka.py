@@ -2,7 +2,7 @@
 
     python -m history.librdkafka BOOTSTRAP TOPIC PARTITIONS SEED SETTLE_SECONDS FILE
 
-works until it is sent a line, lets what is under way come to its end and says `stopped`; when its input ends it reads all from
+works until it is sent a line, says `stopping`, lets what is under way come to its end and says `stopped`; when its input ends it reads all from
 the beginning, and is done. Errors are lines of its output.
 """
 import random
@@ -16,6 +16,7 @@ from .book import Book
 
 QUICK = {"reconnect.backoff.ms": 20, "reconnect.backoff.max.ms": 200, "socket.connection.setup.timeout.ms": 2000, "log_level": 0}
 TRANSACTION_MS = 10_000  # what a dead producer may hold readers up
+UNKNOWN, NONE_COMMITTED = -1, -1001  # in place of an offset
 OUTCOME_S = 60  # within which everything has an outcome, after the last fault
 
 
@@ -32,6 +33,7 @@ class Work:
                    self.thread(self.commit, "commit")]
         sys.stdin.readline()
         self.stop.set()
+        print("stopping", flush=True)
         for thread in writers:
             thread.join(OUTCOME_S)
             if thread.is_alive():
@@ -181,22 +183,28 @@ class Work:
                     self.book.end(op, "ok", "ends", name, topic=self.topic, partition=partition, committed=committed, low=low, high=high)
 
     def commit(self, name, chance):
-        """One group, ever larger offsets; what it is said to have must not be less than what was acknowledged."""
-        consumer, offset, group = self.consumer(name, True), 0, f"{self.topic}-{name}"
+        """One group, ever larger offsets, one partition after the other; what it is said to have must not be less than what was acknowledged."""
+        consumer, offset = self.consumer(name, True), 0
+        every = [TopicPartition(self.topic, partition) for partition in range(self.partitions)]
         while not self.done.wait(0.02):
             offset += 1
-            for f, act in (("commit", lambda: consumer.commit(offsets=[TopicPartition(self.topic, partition, offset)], asynchronous=False)),
-                           ("committed", lambda: consumer.committed([TopicPartition(self.topic, partition)], timeout=3))):
-                partition = chance.randrange(self.partitions)
-                place = {"group": group, "topic": self.topic, "partition": partition}
-                op = self.book.begin(f, name)
-                try:
-                    told = act()[0].offset
-                except KafkaException:
-                    self.book.end(op, "info", f, name)
-                    continue
-                if told >= 0 or told == -1001:  # -1001: nothing committed
-                    self.book.end(op, "ok", f, name, offset=max(told, -1), **place)
+            here = [TopicPartition(self.topic, offset % self.partitions, offset)]
+            self.asked(name, "commit", here, lambda: consumer.commit(offsets=here, asynchronous=False))
+            self.asked(name, "committed", every, lambda: consumer.committed(every, timeout=3))
+
+    def asked(self, name, f, places, act):
+        """An operation for each of the places that are asked for at once."""
+        ops = {place.partition: self.book.begin(f, name) for place in places}
+        try:
+            told = {place.partition: place.offset for place in act() if place.error is None}
+        except KafkaException:
+            told = {}
+        for partition, op in ops.items():
+            offset = told.get(partition, UNKNOWN)
+            if offset < 0 and offset != NONE_COMMITTED:
+                self.book.end(op, "info", f, name)
+            else:
+                self.book.end(op, "ok", f, name, group=f"{self.topic}-{name}", topic=self.topic, partition=partition, offset=max(offset, -1))
 
     def read_all(self):
         """Everything that is committed, by a new reader. No transaction may be open any more: that of a dead one ends by itself."""
