@@ -37,7 +37,7 @@ def main():
         if findings:
             print(broker.server.tail() if hasattr(broker, "server") else "", flush=True)
     if ready:
-        print(f"# ready again after {min(ready):.2f} to {max(ready):.2f} s", flush=True)
+        print(f"# {len(ready)} kills; ready again after {min(ready):.2f} to {max(ready):.2f} s", flush=True)
     return conclude(findings, works, options.system, seed)
 
 
@@ -85,6 +85,8 @@ def kill_and_start(broker, works, chance, options):
             findings.append(("not ready", [f"after kill {number + 1}: {error}"]))
             return findings, ready
         ready.append(time.monotonic() - killed)
+        if (number + 1) % 10 == 0:
+            print(f"# killed {number + 1} times of {options.kills}", flush=True)
     return findings, ready
 
 
