@@ -212,7 +212,7 @@ async fn transport(line: &str) -> Result<Arc<dyn Transport>> {
             Ok(Arc::new(Memory::new(partitions)))
         }
         #[cfg(feature = "embedded")]
-        "ottla" if rest.starts_with("//embedded") => embedded(line, rest),
+        "ottla" if rest.starts_with("//embedded") => embedded(line, rest).await,
         #[cfg(not(feature = "embedded"))]
         "ottla" => Err(not_built(line, "embedded")),
         "ottla+memory" => Ok(Arc::new(Memory::new(MEMORY_PARTITIONS))),
@@ -221,7 +221,7 @@ async fn transport(line: &str) -> Result<Arc<dyn Transport>> {
 }
 
 #[cfg(feature = "embedded")]
-fn embedded(line: &str, rest: &str) -> Result<Arc<dyn Transport>> {
+async fn embedded(line: &str, rest: &str) -> Result<Arc<dyn Transport>> {
     use crate::transport::embedded::{Embedded, Options};
 
     let data = option(rest, "data").filter(|data| !data.is_empty()).ok_or_else(|| {
@@ -237,7 +237,7 @@ fn embedded(line: &str, rest: &str) -> Result<Arc<dyn Transport>> {
         Some("os") => options.sync = false,
         Some(_) => return Err(Error::address(line, "durability is sync or os")),
     }
-    Ok(Arc::new(Embedded::open(&options)?))
+    Ok(Arc::new(Embedded::open(&options).await?))
 }
 
 #[cfg(feature = "kafka")]

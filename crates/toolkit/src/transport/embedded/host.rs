@@ -36,6 +36,8 @@ pub(super) struct Host {
     /// Where everybody publishes to queues.
     publishing: Mutex<Channel>,
     closed: AtomicBool,
+    /// Dropped last, when the directory is free again.
+    _ends: watch::Sender<()>,
 }
 
 /// How far the log is durable.
@@ -65,7 +67,12 @@ impl DurableObserver for Observer {
 }
 
 impl Host {
-    pub(super) fn open(data: &Path, partitions: u32, durability: Durability) -> Result<Arc<Self>> {
+    pub(super) fn open(
+        data: &Path,
+        partitions: u32,
+        durability: Durability,
+        ends: watch::Sender<()>,
+    ) -> Result<Arc<Self>> {
         let disk = FileDisk::open(data).map_err(|error| {
             unreachable(data, error, "Can this program write there, and is no other one using it?")
         })?;
@@ -100,6 +107,7 @@ impl Host {
             queues: Mutex::default(),
             publishing: Mutex::new(publishing),
             closed: AtomicBool::new(false),
+            _ends: ends,
         });
         host.declare_delays()?;
         let releaser = tokio::spawn(release(Arc::downgrade(&host), Arc::clone(&host.durable)));

@@ -5,11 +5,13 @@ mod properties;
 mod queue;
 mod topic;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 
 use ottla_engine::Durability;
+use tokio::sync::watch;
 
 use self::host::Host;
 use super::log::{Reading, subscribe};
@@ -45,27 +47,53 @@ impl Options {
 }
 
 impl Embedded {
-    /// Recovers what the directory holds, or starts empty. Called inside a runtime, which it needs as
-    /// long as it lives.
+    /// Recovers what the directory holds, or starts empty. Needs the runtime it is called in as long as
+    /// it lives. Waits for an earlier broker of this process that is closing.
     ///
     /// # Errors
     /// The directory cannot be used, is another process's, or holds what cannot be read.
-    pub fn open(options: &Options) -> Result<Self> {
-        static OPEN: Mutex<Option<HashMap<PathBuf, Weak<Host>>>> = Mutex::new(None);
+    pub async fn open(options: &Options) -> Result<Self> {
         let data = std::path::absolute(&options.data).unwrap_or_else(|_| options.data.clone());
-        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = open.get_or_insert_default();
-        open.retain(|_, host| host.strong_count() > 0);
-        if let Some(host) = open.get(&data).and_then(Weak::upgrade)
-            && !host.is_closed()
-        {
-            return Ok(Self { host });
+        loop {
+            let ending = match find_or_open(&data, options)? {
+                Found::Here(host) => return Ok(Self { host }),
+                Found::Ending(ending) => ending,
+            };
+            let ended = tokio::time::timeout(ENDING_MAX, ending.clone().changed()).await;
+            if ended.is_err() {
+                let hint = "Close what still consumes from it";
+                return Err(unreachable(&data, "it was closed and is still in use", hint));
+            }
         }
-        let durability = if options.sync { Durability::Sync } else { Durability::Os };
-        let host = Host::open(&data, options.partitions.max(1), durability)?;
-        open.insert(data, Arc::downgrade(&host));
-        Ok(Self { host })
     }
+}
+
+/// A broker of this process.
+struct Running {
+    host: Weak<Host>,
+    /// Closes once the directory is free.
+    ended: watch::Receiver<()>,
+}
+
+enum Found {
+    Here(Arc<Host>),
+    /// Closed, or let go by its last user a moment ago.
+    Ending(watch::Receiver<()>),
+}
+
+fn find_or_open(data: &Path, options: &Options) -> Result<Found> {
+    static RUNNING: Mutex<BTreeMap<PathBuf, Running>> = Mutex::new(BTreeMap::new());
+    let mut running = host::lock(&RUNNING);
+    running.retain(|_, running| running.ended.has_changed().is_ok());
+    if let Some(known) = running.get(data) {
+        let host = known.host.upgrade().filter(|host| !host.is_closed());
+        return Ok(host.map_or_else(|| Found::Ending(known.ended.clone()), Found::Here));
+    }
+    let durability = if options.sync { Durability::Sync } else { Durability::Os };
+    let (ends, ended) = watch::channel(());
+    let host = Host::open(data, options.partitions.max(1), durability, ends)?;
+    running.insert(data.to_owned(), Running { host: Arc::downgrade(&host), ended });
+    Ok(Found::Here(host))
 }
 
 impl Transport for Embedded {
@@ -122,3 +150,5 @@ fn unreachable(data: &Path, source: impl Into<crate::error::Cause>, hint: &str) 
 }
 
 const PARTITIONS: u32 = 4;
+/// How long a broker that was closed may keep its directory.
+const ENDING_MAX: Duration = Duration::from_secs(10);
