@@ -49,6 +49,7 @@ pub struct Delivery {
     pub envelope: Envelope,
     attempt: u32,
     origin: Arc<Origin>,
+    lane: Lane,
     settlement: Settlement,
 }
 
@@ -65,10 +66,11 @@ impl Delivery {
         envelope: Envelope,
         redelivered: u32,
         origin: Arc<Origin>,
+        lane: Lane,
         settlement: Settlement,
     ) -> Self {
         let attempt = letter::attempts(&envelope).saturating_add(redelivered).saturating_add(1);
-        Self { envelope, attempt, origin, settlement }
+        Self { envelope, attempt, origin, lane, settlement }
     }
 
     /// Which attempt this is, from 1: failed ones and, where the broker counts them, crashed ones.
@@ -80,7 +82,7 @@ impl Delivery {
     /// Which part of the source it came from; see [`Incoming::Revoked`](super::Incoming::Revoked).
     #[must_use]
     pub const fn lane(&self) -> Lane {
-        self.settlement.lane()
+        self.lane
     }
 
     /// What was subscribed to.
@@ -128,7 +130,7 @@ impl Delivery {
             Settle::Ack => self.ack(),
             Settle::Release => self.release(),
             Settle::Retry { after, cause } => {
-                let Self { envelope, attempt, origin, settlement } = self;
+                let Self { envelope, attempt, origin, settlement, .. } = self;
                 let now = origin.connection.mint().now();
                 let envelope = letter::again(envelope, attempt, &cause, now);
                 let to = retry_address(&origin.source, &origin.group);
@@ -137,7 +139,7 @@ impl Delivery {
                 settlement.ack();
             }
             Settle::Dead { reason, cause } => {
-                let Self { envelope, attempt, origin, settlement } = self;
+                let Self { envelope, attempt, origin, settlement, .. } = self;
                 let now = origin.connection.mint().now();
                 let to = dead_address(&origin.source, &origin.group);
                 let envelope = letter::dead(envelope, &origin, attempt, reason, &cause, now);

@@ -8,7 +8,7 @@ use super::Connection;
 use super::delivery::{Delivery, Origin};
 use super::letter::retry_address;
 use crate::error::Result;
-use crate::transport::{Event, Handed, RawFeed, Revoked, Subscription};
+use crate::transport::{Event, Handed, Lane, RawFeed, Revoked, Subscription};
 
 /// Deliveries of one subscription.
 #[derive(Debug)]
@@ -56,22 +56,30 @@ impl Feed {
     pub async fn next(&mut self) -> Option<Result<Incoming>> {
         let event = poll_fn(|context| {
             self.retries_first = !self.retries_first; // neither starves the other
-            let mut feeds = [self.retries.as_mut(), Some(&mut self.source)];
+            let mut feeds = [(self.retries.as_mut(), RETRIES), (Some(&mut self.source), 0)];
             if !self.retries_first {
                 feeds.reverse();
             }
-            for feed in feeds.into_iter().flatten() {
-                if let Poll::Ready(event) = feed.poll_next(context) {
-                    return Poll::Ready(event);
+            for (feed, lanes) in feeds {
+                if let Some(feed) = feed
+                    && let Poll::Ready(event) = feed.poll_next(context)
+                {
+                    return Poll::Ready(event.map(|event| (event, lanes)));
                 }
             }
             Poll::Pending
         });
-        Some(event.await?.map(|event| match event {
-            Event::Delivery(Handed { envelope, redelivered, settlement }) => Incoming::Delivery(
-                Delivery::new(envelope, redelivered, Arc::clone(&self.origin), settlement),
-            ),
-            Event::Revoked(revoked) => Incoming::Revoked(revoked),
+        let (event, lanes) = event.await?;
+        Some(event.map(|event| match event {
+            Event::Delivery(Handed { envelope, redelivered, settlement }) => {
+                let lane = Lane(settlement.lane().0 | lanes);
+                let origin = Arc::clone(&self.origin);
+                Incoming::Delivery(Delivery::new(envelope, redelivered, origin, lane, settlement))
+            }
+            Event::Revoked(mut revoked) => {
+                revoked.lanes.iter_mut().for_each(|lane| lane.0 |= lanes);
+                Incoming::Revoked(revoked)
+            }
             Event::Live => Incoming::Live,
         }))
     }
@@ -101,3 +109,7 @@ impl Feed {
         self.source.close().await.and(retries)
     }
 }
+
+/// Lanes from here on are those of what is tried again: partition 0 of the source is another than that of
+/// its retries. Transports number theirs below.
+const RETRIES: u32 = 1 << 31;

@@ -13,6 +13,7 @@ mod feed;
 pub mod kafka;
 mod log;
 pub mod memory;
+mod orders;
 
 use std::fmt;
 use std::future::Future;

@@ -10,12 +10,13 @@ use lapin::options::{
 };
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Consumer};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc};
 
 use super::wire;
-use crate::error::{Error, Result};
-use crate::transport::feed::{Credit, Event, FeedControl, Handed, Lane, RawFeed, feed};
-use crate::transport::{BoxFuture, Settlement, Settler, Token};
+use crate::error::Error;
+use crate::transport::feed::{Credit, Event, Handed, Lane, RawFeed, feed};
+use crate::transport::orders::{Order, orders};
+use crate::transport::{Settlement, Settler, Token};
 
 /// Begins to consume, in a task of its own.
 pub(super) async fn begin(
@@ -39,11 +40,11 @@ pub(super) async fn begin(
     if live {
         drop(out.try_send(Ok(Event::Live))); // there is no past
     }
-    let (orders, taken) = mpsc::channel(2);
+    let (control, orders) = orders();
     let settling = Arc::new(Settling::default());
-    let reader = Reader { channel, consumer, out, orders: taken, settling, stopped: false };
+    let reader = Reader { channel, consumer, out, orders, settling, stopped: false };
     tokio::spawn(reader.run());
-    Ok(RawFeed::new(events, Arc::new(Control { orders })))
+    Ok(RawFeed::new(events, control))
 }
 
 /// What was settled and not yet told to the broker. At most as much as was handed out.
@@ -67,37 +68,6 @@ impl Settler for Settling {
 
     fn release(&self, token: Token) {
         self.put(token.number, false);
-    }
-}
-
-#[derive(Debug)]
-enum Order {
-    Stop(oneshot::Sender<()>),
-    Close(oneshot::Sender<()>),
-}
-
-#[derive(Debug)]
-struct Control {
-    orders: mpsc::Sender<Order>,
-}
-
-impl Control {
-    async fn tell(&self, order: impl FnOnce(oneshot::Sender<()>) -> Order) -> Result<()> {
-        let (done, wait) = oneshot::channel();
-        if self.orders.send(order(done)).await.is_ok() {
-            drop(wait.await); // ended already
-        }
-        Ok(())
-    }
-}
-
-impl FeedControl for Control {
-    fn stop(&self) -> BoxFuture<'_, Result<()>> {
-        Box::pin(self.tell(Order::Stop))
-    }
-
-    fn close(&self) -> BoxFuture<'_, Result<()>> {
-        Box::pin(self.tell(Order::Close))
     }
 }
 
@@ -127,7 +97,7 @@ impl Reader {
                     }
                     Some(Order::Close(done)) => {
                         self.leave().await;
-                        done.send(()).ok();
+                        drop(done.send(Ok(())));
                         return;
                     }
                     None => return self.leave().await, // the feed was dropped

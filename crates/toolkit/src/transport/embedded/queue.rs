@@ -11,13 +11,14 @@ use ottla_engine::broker::{
 };
 use ottla_engine::queue::Outcome;
 use ottla_engine::value::Arguments;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc};
 
 use super::host::{DELAY, Host, lock};
 use super::properties;
 use crate::error::{Error, Result};
-use crate::transport::feed::{Credit, Event, FeedControl, Handed, Lane, RawFeed, feed};
-use crate::transport::{BoxFuture, Parcel, Settlement, Settler, Token};
+use crate::transport::feed::{Credit, Event, Handed, Lane, RawFeed, feed};
+use crate::transport::orders::{Order, orders};
+use crate::transport::{Parcel, Settlement, Settler, Token};
 
 /// Publishes in order; `Ok` once all is durable.
 pub(super) async fn publish(host: &Host, queue: &str, batch: &[Parcel]) -> Result<()> {
@@ -73,12 +74,12 @@ pub(super) async fn subscribe(host: &Arc<Host>, queue: &str, max: u32) -> Result
     let consumed = broker.consume(&mut channel, request);
     consumed.map_err(|error| Error::refused(format!("consuming queue {queue}"), error))?;
     let (out, events) = feed(prefetch.into());
-    let (orders, taken) = mpsc::channel(2);
+    let (control, orders) = orders();
     let settling = Arc::new(Settling::default());
     let consumer =
-        Consumer { host: Arc::clone(host), channel, out, orders: taken, settling, stopped: false };
+        Consumer { host: Arc::clone(host), channel, out, orders, settling, stopped: false };
     tokio::spawn(consumer.run());
-    Ok(RawFeed::new(events, Arc::new(Control { orders })))
+    Ok(RawFeed::new(events, control))
 }
 
 /// What was settled and not yet told to the broker. At most as much as was handed out.
@@ -109,37 +110,6 @@ impl Settler for Settling {
 
     fn release(&self, token: Token) {
         self.put(token, Outcome::Nack);
-    }
-}
-
-#[derive(Debug)]
-enum Order {
-    Stop(oneshot::Sender<()>),
-    Close(oneshot::Sender<()>),
-}
-
-#[derive(Debug)]
-struct Control {
-    orders: mpsc::Sender<Order>,
-}
-
-impl Control {
-    async fn tell(&self, order: impl FnOnce(oneshot::Sender<()>) -> Order) -> Result<()> {
-        let (done, wait) = oneshot::channel();
-        if self.orders.send(order(done)).await.is_ok() {
-            drop(wait.await); // ended already
-        }
-        Ok(())
-    }
-}
-
-impl FeedControl for Control {
-    fn stop(&self) -> BoxFuture<'_, Result<()>> {
-        Box::pin(self.tell(Order::Stop))
-    }
-
-    fn close(&self) -> BoxFuture<'_, Result<()>> {
-        Box::pin(self.tell(Order::Close))
     }
 }
 
@@ -177,7 +147,7 @@ impl Consumer {
                     }
                     Some(Order::Close(done)) => {
                         self.leave();
-                        done.send(()).ok();
+                        drop(done.send(Ok(())));
                         return;
                     }
                     None => return self.leave(), // the feed was dropped

@@ -17,9 +17,10 @@ use super::{ANSWER_MAX, config, now_ms, unreachable, wire};
 use crate::envelope::Envelope;
 use crate::error::{Error, Result};
 use crate::mint::Mint;
-use crate::transport::feed::{Credit, Event, FeedControl, Handed, Lane, RawFeed, Revoked, feed};
+use crate::transport::feed::{Credit, Event, Handed, Lane, RawFeed, Revoked, feed};
 use crate::transport::log::Tracker;
-use crate::transport::{BoxFuture, Settlement, Settler, Token};
+use crate::transport::orders::{Order, orders};
+use crate::transport::{Settlement, Settler, Token};
 
 /// Begins to read. Without a group: everything from the beginning.
 pub(super) fn begin(
@@ -43,14 +44,14 @@ pub(super) fn begin(
         .set("fetch.wait.max.ms", "100")
         .create_with_context(context)
         .map_err(|error| Error::refused("setting up librdkafka", error))?;
-    let (orders, taken) = mpsc::channel(2);
+    let (control, orders) = orders();
     let reader = Reader {
         brokers: brokers.to_owned(),
         consumer,
         shared,
         names,
         out,
-        orders: taken,
+        orders,
         max,
         grouped: group.is_some(),
         targets: None,
@@ -61,7 +62,7 @@ pub(super) fn begin(
     };
     let started = std::thread::Builder::new().name("ottla-kafka".to_owned()).spawn(|| reader.run());
     started.map_err(|error| Error::refused("starting a thread", error))?;
-    Ok(RawFeed::new(events, Arc::new(Control { orders })))
+    Ok(RawFeed::new(events, control))
 }
 
 /// The topics of a consumer, and their partitions as lanes.
@@ -222,37 +223,6 @@ fn commit<C: ConsumerContext>(
     committed
 }
 
-#[derive(Debug)]
-enum Order {
-    Stop(oneshot::Sender<()>),
-    Close(oneshot::Sender<()>),
-}
-
-#[derive(Debug)]
-struct Control {
-    orders: mpsc::Sender<Order>,
-}
-
-impl Control {
-    async fn tell(&self, order: impl FnOnce(oneshot::Sender<()>) -> Order) -> Result<()> {
-        let (done, wait) = oneshot::channel();
-        if self.orders.send(order(done)).await.is_ok() {
-            drop(wait.await); // ended already
-        }
-        Ok(())
-    }
-}
-
-impl FeedControl for Control {
-    fn stop(&self) -> BoxFuture<'_, Result<()>> {
-        Box::pin(self.tell(Order::Stop))
-    }
-
-    fn close(&self) -> BoxFuture<'_, Result<()>> {
-        Box::pin(self.tell(Order::Close))
-    }
-}
-
 struct Reader {
     brokers: String,
     consumer: BaseConsumer<Context>,
@@ -284,11 +254,10 @@ impl Reader {
                     done.send(()).ok();
                 }
                 Ok(Order::Close(done)) => {
-                    self.leave();
-                    done.send(()).ok();
+                    drop(done.send(self.leave()));
                     return;
                 }
-                Err(mpsc::error::TryRecvError::Disconnected) => return self.leave(),
+                Err(mpsc::error::TryRecvError::Disconnected) => return drop(self.leave()),
                 Err(mpsc::error::TryRecvError::Empty) => {}
             }
             self.hand_out_again();
@@ -423,23 +392,25 @@ impl Reader {
             return;
         }
         self.commit_at = Instant::now() + COMMIT_EVERY;
-        self.commit(CommitMode::Async);
+        drop(self.commit(CommitMode::Async)); // tried again soon
     }
 
-    fn commit(&self, mode: CommitMode) {
+    fn commit(&self, mode: CommitMode) -> std::result::Result<(), KafkaError> {
         let lanes: Vec<Lane> = self.shared.state().lanes.keys().copied().collect();
-        if let Err(error) = commit(&self.consumer, &self.shared, &self.names, &lanes, mode) {
+        let committed = commit(&self.consumer, &self.shared, &self.names, &lanes, mode);
+        if let Err(error) = &committed {
             tracing::warn!(%error, "positions were not committed");
         }
+        committed
     }
 
-    fn leave(self) {
+    /// `Err`: what was settled last will be delivered again.
+    fn leave(self) -> Result<()> {
         self.shared.state().closing = true;
-        if self.grouped {
-            self.commit(CommitMode::Sync);
-        }
+        let committed = if self.grouped { self.commit(CommitMode::Sync) } else { Ok(()) };
         self.shared.state().lanes.clear(); // what is settled later changes nothing
         drop(self.consumer); // leaves the group
+        committed.map_err(|error| unreachable(&self.brokers, error))
     }
 }
 

@@ -12,8 +12,9 @@ use super::tracker::{Tracker, Trackers};
 use super::{Group, PartitionLog};
 use crate::envelope::Envelope;
 use crate::error::Result;
-use crate::transport::feed::{Credit, Event, FeedControl, Handed, Lane, RawFeed, Revoked, feed};
-use crate::transport::{BoxFuture, Settlement, Settler, Token};
+use crate::transport::feed::{Credit, Event, Handed, Lane, RawFeed, Revoked, feed};
+use crate::transport::orders::{Order, orders};
+use crate::transport::{Settlement, Settler, Token};
 
 /// Who reads what.
 #[derive(Debug)]
@@ -28,7 +29,7 @@ pub(crate) struct Reading {
 pub(crate) fn subscribe(reading: Reading) -> RawFeed {
     let (out, events) = feed(reading.max_in_flight);
     let shared = Arc::new(Shared { state: Mutex::default(), wake: Notify::new() });
-    let (orders, taken) = mpsc::channel(ORDERS_MAX);
+    let (control, orders) = orders();
     let member = reading.group.as_ref().map(|(_, group)| group.join());
     let pump = Pump {
         arrivals: reading.log.arrivals(),
@@ -36,7 +37,7 @@ pub(crate) fn subscribe(reading: Reading) -> RawFeed {
         member,
         shared: Arc::clone(&shared),
         out,
-        orders: taken,
+        orders,
         revoking: Vec::new(),
         targets: None,
         stopped: false,
@@ -45,7 +46,7 @@ pub(crate) fn subscribe(reading: Reading) -> RawFeed {
         reading,
     };
     tokio::spawn(pump.run());
-    RawFeed::new(events, Arc::new(Control { orders }))
+    RawFeed::new(events, control)
 }
 
 /// What settlements change.
@@ -86,39 +87,6 @@ impl Settler for Shared {
         }
         drop(state);
         self.wake.notify_one();
-    }
-}
-
-#[derive(Debug)]
-enum Order {
-    Stop(oneshot::Sender<()>),
-    Close(oneshot::Sender<Result<()>>),
-}
-
-#[derive(Debug)]
-struct Control {
-    orders: mpsc::Sender<Order>,
-}
-
-impl FeedControl for Control {
-    fn stop(&self) -> BoxFuture<'_, Result<()>> {
-        Box::pin(async {
-            let (done, wait) = oneshot::channel();
-            if self.orders.send(Order::Stop(done)).await.is_ok() {
-                drop(wait.await); // ended already: as good as stopped
-            }
-            Ok(())
-        })
-    }
-
-    fn close(&self) -> BoxFuture<'_, Result<()>> {
-        Box::pin(async {
-            let (done, wait) = oneshot::channel();
-            if self.orders.send(Order::Close(done)).await.is_err() {
-                return Ok(());
-            }
-            wait.await.unwrap_or(Ok(()))
-        })
     }
 }
 
@@ -443,8 +411,6 @@ async fn any_done(revoking: &mut [Revoking]) {
 
 /// Records read at a time.
 const READ_MAX: usize = 256;
-/// Orders that wait.
-const ORDERS_MAX: usize = 4;
 /// How long settled positions wait to be committed: what a crash delivers again.
 const COMMIT_EVERY: Duration = Duration::from_millis(100);
 /// How long a consumer may take to let a partition go.

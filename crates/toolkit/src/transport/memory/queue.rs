@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::envelope::Envelope;
-use crate::error::Result;
-use crate::transport::feed::{Credit, Event, FeedControl, Handed, Lane, RawFeed, feed};
-use crate::transport::{BoxFuture, Parcel, Settlement, Settler, Token};
+use crate::transport::feed::{Credit, Event, Handed, Lane, RawFeed, feed};
+use crate::transport::orders::{Order, orders};
+use crate::transport::{Parcel, Settlement, Settler, Token};
 
 #[derive(Debug)]
 pub(super) struct MemoryQueue {
@@ -101,15 +101,15 @@ impl MemoryQueue {
 /// Begins to consume, in a task of its own.
 pub(super) fn subscribe(queue: &Arc<MemoryQueue>, max_in_flight: u32) -> RawFeed {
     let (out, events) = feed(max_in_flight);
-    let (orders, taken) = mpsc::channel(2);
+    let (control, orders) = orders();
     let consumer = Arc::new(Consumer {
         queue: Arc::clone(queue),
         held: Mutex::default(),
         settled: watch::Sender::new(0),
     });
     let max = usize::try_from(max_in_flight).unwrap_or(usize::MAX);
-    tokio::spawn(Arc::clone(&consumer).run(out, taken, max));
-    RawFeed::new(events, Arc::new(Control { orders }))
+    tokio::spawn(Arc::clone(&consumer).run(out, orders, max));
+    RawFeed::new(events, control)
 }
 
 /// One consumer and what it holds.
@@ -140,7 +140,7 @@ impl Consumer {
             tokio::select! {
                 order = orders.recv() => match order {
                     Some(Order::Stop(done)) => { stopped = true; done.send(()).ok(); }
-                    Some(Order::Close(done)) => { self.leave(); done.send(()).ok(); return; }
+                    Some(Order::Close(done)) => { self.leave(); drop(done.send(Ok(()))); return; }
                     None => return self.leave(), // the feed was dropped
                 },
                 _ = changed.changed() => {}
@@ -175,42 +175,6 @@ impl Settler for Consumer {
             self.queue.give_back(token.number);
             self.settled.send_modify(|version| *version += 1);
         }
-    }
-}
-
-#[derive(Debug)]
-enum Order {
-    Stop(oneshot::Sender<()>),
-    Close(oneshot::Sender<()>),
-}
-
-#[derive(Debug)]
-struct Control {
-    orders: mpsc::Sender<Order>,
-}
-
-impl Control {
-    async fn tell(&self, order: impl FnOnce(oneshot::Sender<()>) -> Order) {
-        let (done, wait) = oneshot::channel();
-        if self.orders.send(order(done)).await.is_ok() {
-            drop(wait.await); // ended already
-        }
-    }
-}
-
-impl FeedControl for Control {
-    fn stop(&self) -> BoxFuture<'_, Result<()>> {
-        Box::pin(async {
-            self.tell(Order::Stop).await;
-            Ok(())
-        })
-    }
-
-    fn close(&self) -> BoxFuture<'_, Result<()>> {
-        Box::pin(async {
-            self.tell(Order::Close).await;
-            Ok(())
-        })
     }
 }
 
