@@ -158,12 +158,10 @@ fn batch(bytes: usize) -> PreparedBatch {
 /// The log role, as the engine runs it.
 fn write_log(store: &Store, over: &AtomicBool) -> Result<(), Fatal> {
     loop {
+        store.park(LOG_IDLE);
         let stopping = over.load(Ordering::Acquire);
-        if store.commit()?.is_none() {
-            if stopping {
-                return Ok(());
-            }
-            store.park(LOG_IDLE);
+        if store.commit()?.is_none() && stopping {
+            return Ok(());
         }
     }
 }

@@ -31,7 +31,7 @@ impl Core {
         let staged = StagedFrame::new(staged);
         let bytes = staged.bytes;
         assert!(bytes <= 2 * FRAME_BYTES_MAX as u64, "frame larger than its reservation may be");
-        let lsn = Lsn(self.wal.staging.push(staged));
+        let lsn = Lsn(self.wal.staging.push(staged, frame.is_patient));
         let items = places(lsn, &sizes);
         self.index(frame, &items, &offsets, &mut locked);
         drop(locked);

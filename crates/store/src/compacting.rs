@@ -144,7 +144,7 @@ impl Core {
         }
         let frame = StagedFrame::new(vec![staged(Kind::Replaced, id, 0, Vec::new(), payload)]);
         let bytes = frame.bytes;
-        self.wal.staging.push(frame);
+        self.wal.staging.push(frame, true); // nobody asked for it
         self.garbage.add(old.iter().map(|file| segment_path(id, *file)));
         drop(state);
         reservation.staged(usize::try_from(bytes).unwrap_or(usize::MAX));

@@ -70,6 +70,7 @@ pub enum Item {
 #[derive(Clone, Debug, Default)]
 pub struct Frame {
     pub(crate) items: Vec<Item>,
+    pub(crate) is_patient: bool,
 }
 
 /// Where a frame and its items stand.
@@ -93,7 +94,14 @@ impl Frame {
     /// A frame with one fact.
     #[must_use]
     pub fn of(item: Item) -> Self {
-        Self { items: vec![item] }
+        Self { items: vec![item], is_patient: false }
+    }
+
+    /// The same frame, for which nobody waits: the log role is not woken for it, it is written with the
+    /// next frame that somebody waits for, and after some milliseconds at the latest.
+    #[must_use]
+    pub fn patient(self) -> Self {
+        Self { is_patient: true, ..self }
     }
 
     /// Adds a fact.

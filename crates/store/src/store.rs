@@ -249,8 +249,7 @@ impl Store {
     }
 
     /// Writes and syncs what is staged; `Ok(None)` if there was nothing, or no room for a segment: then
-    /// it is tried again. The log role calls it in a loop:
-    /// `while !store.is_stopping() { if store.commit()?.is_none() { store.park(idle) } }`.
+    /// it is tried again. The log role calls it in a loop, after [`park`](Self::park).
     pub fn commit(&self) -> Result<Option<Lsn>, Fatal> {
         let Some(committed) = self.core.wal.commit()? else { return Ok(None) };
         self.core.admission.synced(committed.staged_bytes, committed.written_bytes);
@@ -261,7 +260,8 @@ impl Store {
         Ok(Some(durable))
     }
 
-    /// Waits until something is staged, the WAL has been idle for `idle` with an unproven last group, or `stop` was called.
+    /// Waits until a staged frame is to be written (see [`Frame::patient`]), the WAL has been idle for
+    /// `idle` with an unproven last group, or `stop` was called.
     pub fn park(&self, idle: Duration) {
         self.core.wal.staging.park(idle);
     }

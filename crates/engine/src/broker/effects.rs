@@ -87,7 +87,8 @@ impl Broker {
         answer
     }
 
-    /// Logs what ended and what was counted. Nobody waits for it: without room it is said later.
+    /// Logs what ended and what was counted. Nobody waits for it: it costs no sync of its own, and without
+    /// room it is said later.
     pub(super) fn log_ended(&self, queue: &Queue, state: &mut QueueState, ended: Vec<Lsn>) {
         state.unlogged.extend(ended);
         if state.unlogged.is_empty() && state.counts.is_empty() {
@@ -106,7 +107,7 @@ impl Broker {
             let fact = BrokerFact::Counted { queue: queue.id.0, counts };
             frame.push(Item::State { payload: Bytes::from(encode(&Fact::Broker(fact))) });
         }
-        state.applied = self.store.append(reservation, frame).lsn;
+        state.applied = self.store.append(reservation, frame.patient()).lsn;
     }
 
     /// Does what was left over until nothing is. No queue may be locked.

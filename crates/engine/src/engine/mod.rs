@@ -87,12 +87,10 @@ impl Engine {
     /// The log role: writes and syncs what is appended until [`stop`](Self::stop), then once more.
     pub fn run_log(&self) -> Result<(), Fatal> {
         loop {
+            self.store.park(LOG_IDLE);
             let stopping = self.stopping.load(Ordering::Acquire);
-            if self.store.commit()?.is_none() {
-                if stopping {
-                    return Ok(());
-                }
-                self.store.park(LOG_IDLE);
+            if self.store.commit()?.is_none() && stopping {
+                return Ok(());
             }
         }
     }

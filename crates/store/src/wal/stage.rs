@@ -80,6 +80,8 @@ struct Stage {
     next: u64,
     open: Option<GroupPlan>,
     closed: VecDeque<GroupPlan>,
+    /// Somebody waits for what is staged.
+    awaited: bool,
     /// The last group on disk holds frames and no later group proves it (rule 1).
     unproven: bool,
     /// The log was idle: write an empty group.
@@ -105,6 +107,7 @@ impl Staging {
             next,
             open: None,
             closed: VecDeque::new(),
+            awaited: false,
             unproven: false,
             prove: false,
             stalled: false,
@@ -117,14 +120,17 @@ impl Staging {
         self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives the frame the next place and returns it.
-    pub(crate) fn push(&self, frame: StagedFrame) -> u64 {
-        let (lsn, was_empty) = {
+    /// Gives the frame the next place and returns it. A patient one rings no bell unless it is the
+    /// first: then its time begins.
+    pub(crate) fn push(&self, frame: StagedFrame, is_patient: bool) -> u64 {
+        let (lsn, rings) = {
             let mut stage = self.lock();
-            let was_empty = stage.open.is_none() && stage.closed.is_empty();
-            (stage.push(frame, self.segment_bytes), was_empty)
+            let is_first = stage.is_empty();
+            let is_first_awaited = !is_patient && !stage.awaited;
+            stage.awaited |= !is_patient;
+            (stage.push(frame, self.segment_bytes), is_first || is_first_awaited)
         };
-        if was_empty {
+        if rings {
             self.bell.notify_all();
         }
         lsn
@@ -144,6 +150,7 @@ impl Staging {
     /// Everything staged, in order; an empty group if one is due to prove the last.
     pub(crate) fn take(&self) -> Vec<GroupPlan> {
         let mut stage = self.lock();
+        stage.awaited = false;
         let mut groups: Vec<GroupPlan> = stage.closed.drain(..).collect();
         if let Some(group) = stage.open.take() {
             stage.next = group.end();
@@ -178,28 +185,38 @@ impl Staging {
         self.lock().stalled
     }
 
-    /// Waits until something is staged, an empty group is due, or `stop` was called; a moment only if
-    /// the log waits for room.
+    /// Waits until something staged is awaited or has been patient for long enough, an empty group is
+    /// due, or `stop` was called; a moment only if the log waits for room.
     pub(crate) fn park(&self, idle: Duration) {
         let mut stage = self.lock();
         if stage.stalled && !stage.stopping {
-            let waited = self.bell.wait_timeout(stage, idle.max(STALL));
-            drop(waited.unwrap_or_else(PoisonError::into_inner));
+            drop(self.ring_within(stage, idle.max(STALL)));
             return;
         }
-        while !stage.stopping && !stage.prove && stage.open.is_none() && stage.closed.is_empty() {
-            if stage.unproven {
-                let (back, timeout) =
-                    self.bell.wait_timeout(stage, idle).unwrap_or_else(PoisonError::into_inner);
-                stage = back;
-                if timeout.timed_out() && stage.open.is_none() && stage.closed.is_empty() {
-                    stage.prove = true;
-                    return;
-                }
-            } else {
+        while !stage.stopping && !stage.prove && !stage.awaited {
+            let was_empty = stage.is_empty();
+            if was_empty && !stage.unproven {
                 stage = self.bell.wait(stage).unwrap_or_else(PoisonError::into_inner);
+                continue;
             }
+            let (back, timed_out) =
+                self.ring_within(stage, if was_empty { idle } else { PATIENCE });
+            stage = back;
+            if timed_out && !was_empty {
+                return;
+            }
+            stage.prove |= timed_out && stage.is_empty();
         }
+    }
+
+    fn ring_within<'a>(
+        &self,
+        stage: MutexGuard<'a, Stage>,
+        time: Duration,
+    ) -> (MutexGuard<'a, Stage>, bool) {
+        let waited = self.bell.wait_timeout(stage, time);
+        let (stage, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        (stage, timeout.timed_out())
     }
 
     /// Wakes the log role for good.
@@ -214,6 +231,10 @@ impl Staging {
 }
 
 impl Stage {
+    fn is_empty(&self) -> bool {
+        self.open.is_none() && self.closed.is_empty()
+    }
+
     fn push(&mut self, frame: StagedFrame, segment_bytes: u64) -> u64 {
         let fits = self.open.as_ref().is_some_and(|group| {
             let bytes = group.bytes + frame.bytes;
@@ -249,3 +270,5 @@ impl Stage {
 
 /// How long the log role waits before it asks a full disk for a segment again.
 const STALL: Duration = Duration::from_millis(20);
+/// How long a patient frame waits for company.
+const PATIENCE: Duration = Duration::from_millis(3);
