@@ -7,14 +7,14 @@ from rig import cache, maven
 
 HERE = Path(__file__).parent
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
-COMMANDS = ("create", "delete", "produce", "transact", "read", "group")
+COMMANDS = ("create", "delete", "produce", "transact", "read", "group", "member")
 
 
 class Client:
     """`prepare()` gives the start of its command line."""
 
-    def __init__(self, name, prepare, codecs=CODECS, cannot=()):
-        self.name, self.prepare, self.codecs = name, prepare, codecs
+    def __init__(self, name, prepare, codecs=CODECS, cannot=(), protocols=("classic",)):
+        self.name, self.prepare, self.codecs, self.protocols = name, prepare, codecs, protocols
         self.commands = [command for command in COMMANDS if command not in cannot]
         self.finds_times = "read at a time" not in cannot
 
@@ -85,7 +85,7 @@ def built(name, command, seconds=300):
 
 
 KAFKA_CLIENTS = {client.name: client for client in [
-    Client("confluent-kafka", python("confluent.py")),
+    Client("confluent-kafka", python("confluent.py"), protocols=("classic", "consumer")),
     Client("aiokafka", python("aiokafka_client.py")),
     Client("kafka-python", python("kafka_python.py")),
     Client("sarama", go("sarama")),
@@ -93,7 +93,7 @@ KAFKA_CLIENTS = {client.name: client for client in [
     Client("franz-go", go("franz-go")),
     Client("rdkafka", rdkafka),
     Client("kafkajs", node("kafkajs"), codecs=("none", "gzip"), cannot=("read",)),  # reads as a member of a group only
-    Client("java", java, cannot=("transact", "read at a time")),  # the console tools have neither
+    Client("java", java, cannot=("transact", "read at a time"), protocols=("classic", "consumer")),  # the console tools have neither
 ]}
 
 AMQP_CLIENTS = {  # each can do all

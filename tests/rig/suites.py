@@ -16,6 +16,7 @@ from .rabbitmq import RabbitMQ
 
 TESTS = Path(__file__).resolve().parents[1]
 KAFKA = ["test_confluent_kafka.py", "test_aiokafka.py", "test_restart.py::test_records_and_committed_offsets_survive"]
+KAFKA_CLIENTS = ["test_kafka_clients.py", "test_kafka_groups.py"]
 AMQP = ["test_pika.py", "test_aio_pika.py", "test_restart.py::test_durable_survives_and_transient_does_not"]
 
 
@@ -70,13 +71,13 @@ def planted():
     return max(run.returncode for run in runs)
 
 
-def clients(system, tests, *flags):
+def clients(system, *tests):
     """Every client library against a system; see tests/clients."""
     sys.path.insert(0, str(TESTS / "clients"))
-    from clients import AMQP_CLIENTS, KAFKA_CLIENTS
-    for prepare in [*(client.prepare for client in KAFKA_CLIENTS.values()), *AMQP_CLIENTS.values()]:
+    import clients as known
+    for prepare in [*(client.prepare for client in known.KAFKA_CLIENTS.values()), *known.AMQP_CLIENTS.values()]:
         prepare()  # says what is missing before anything is started
-    return _pytest(system, "clients", cache.python(TESTS / "clients/python/requirements.txt"), [tests, *flags])
+    return _pytest(system, "clients", cache.python(TESTS / "clients/python/requirements.txt"), tests)
 
 
 def _pytest(system, folder, python, tests):
@@ -221,7 +222,7 @@ SUITES = {
     "admin-rabbitmq-4.0": lambda: admin(RabbitMQ("trixie", management=True)),
     "admin-rabbitmq-4.3": lambda: admin(RabbitMQ("forky", management=True)),
     "rules-ottla-amqp": lambda: rules(Ottla()),
-    "clients-ottla-kafka": lambda: clients(Ottla(), "test_kafka_clients.py"),
+    "clients-ottla-kafka": lambda: clients(Ottla(), *KAFKA_CLIENTS),
     "clients-ottla-amqp": lambda: clients(Ottla(), "test_amqp_clients.py"),
     "examples-unchanged": examples.unchanged,
     "examples-ottla": examples_ottla,
@@ -252,7 +253,7 @@ SUITES = {
     "ledger-rabbitmq-4.0": lambda: ledger("rabbitmq-4.0", "--kills", "3"),
     "rollback-rabbitmq-4.0": lambda: rollback("rabbitmq-4.0"),
     "acceptance-kafka": lambda: acceptance(Kafka(), KAFKA),
-    "clients-kafka": lambda: clients(Kafka(), "test_kafka_clients.py"),
+    "clients-kafka": lambda: clients(Kafka(), *KAFKA_CLIENTS),
     "examples-kafka": lambda: examples.run(Kafka(port=examples.PORTS["kafka"]), "kafka"),
     "ledger-kafka": lambda: ledger("kafka", "--kills", "3"),
     "rollback-kafka": lambda: rollback("kafka"),

@@ -5,9 +5,12 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -18,7 +21,7 @@ func main() {
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
 	commands := map[string]func(context.Context, []string) error{
-		"create": create, "delete": remove, "produce": produce, "transact": transact, "read": read, "group": group,
+		"create": create, "delete": remove, "produce": produce, "transact": transact, "read": read, "group": group, "member": member,
 	}
 	if err := commands[os.Args[1]](ctx, os.Args[2:]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -150,6 +153,62 @@ func group(ctx context.Context, args []string) error {
 		return err
 	}
 	return c.CommitRecords(ctx, shown...)
+}
+
+// held is what a member has, with its way of telling so. Partitions come and go one by one (cooperative-sticky).
+type held struct {
+	sync.Mutex
+	topic      string
+	partitions map[int32]bool
+}
+
+func (h *held) change(places map[string][]int32, has bool) {
+	h.Lock()
+	defer h.Unlock()
+	for _, partition := range places[h.topic] {
+		if has {
+			h.partitions[partition] = true
+		} else {
+			delete(h.partitions, partition)
+		}
+	}
+	var names []string
+	for partition := range h.partitions {
+		names = append(names, strconv.Itoa(int(partition)))
+	}
+	slices.Sort(names)
+	fmt.Println("has " + strings.Join(names, ","))
+}
+
+func member(_ context.Context, args []string) error {
+	has := &held{topic: args[0], partitions: map[int32]bool{}}
+	gone := func(_ context.Context, _ *kgo.Client, places map[string][]int32) { has.change(places, false) }
+	c, err := client(kgo.ConsumerGroup(args[1]), kgo.ConsumeTopics(args[0]), kgo.DisableAutoCommit(),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.SessionTimeout(6*time.Second), kgo.HeartbeatInterval(300*time.Millisecond),
+		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, places map[string][]int32) { has.change(places, true) }),
+		kgo.OnPartitionsRevoked(gone), kgo.OnPartitionsLost(gone), kgo.BlockRebalanceOnPoll())
+	if err != nil {
+		return err
+	}
+	defer c.CloseAllowingRebalance()
+	ctx, end := context.WithCancel(context.Background())
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		end()
+	}()
+	for ctx.Err() == nil {
+		fetches := c.PollRecords(ctx, 1000)
+		if records := fetches.Records(); len(records) > 0 {
+			if err := c.CommitRecords(ctx, records...); err != nil {
+				return err
+			}
+			for _, record := range records {
+				fmt.Printf("got %d %s\n", record.Partition, record.Value)
+			}
+		}
+		c.AllowRebalance()
+	}
+	return nil
 }
 
 func show(ctx context.Context, c *kgo.Client, count string) ([]*kgo.Record, error) {

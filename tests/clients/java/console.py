@@ -2,8 +2,9 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
-from rig import kafka
+from rig import kafka, maven
 
 SERVER = ["--bootstrap-server", os.environ["KAFKA"]]
 
@@ -50,5 +51,14 @@ def group(topic, name, count):
     show("--topic", topic, "--group", name, "--from-beginning", "--max-messages", count)
 
 
+def member(topic, name, protocol="classic"):
+    """The consumer itself, as tests/migration runs it."""
+    rolling = Path(__file__).resolve().parents[2] / "migration/Rolling.java"
+    classpath = maven.classpath(kafka.POM, kafka_version=kafka.VERSION)
+    command = ["java", "-Xmx128m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=off", "-cp", classpath,
+               rolling, os.environ["KAFKA"], name, topic, protocol, "one"]
+    sys.exit(subprocess.run(command).returncode)
+
+
 if __name__ == "__main__":
-    {f.__name__: f for f in (create, delete, produce, read, group)}[sys.argv[1]](*sys.argv[2:])
+    {f.__name__: f for f in (create, delete, produce, read, group, member)}[sys.argv[1]](*sys.argv[2:])

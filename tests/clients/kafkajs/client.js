@@ -85,6 +85,25 @@ const commands = {
     })
     await consumer.disconnect()
   },
+
+  async member(topic, groupId) {
+    const consumer = kafka.consumer({ groupId, sessionTimeout: 6000, heartbeatInterval: 300 })
+    const say = line => process.stdout.write(`${line}\n`)
+    consumer.on(consumer.events.REBALANCING, () => say('has '))
+    consumer.on(consumer.events.GROUP_JOIN, ({ payload }) => say(`has ${[...(payload.memberAssignment[topic] ?? [])].sort().join(',')}`))
+    await consumer.connect()
+    await consumer.subscribe({ topic, fromBeginning: true })
+    await consumer.run({
+      autoCommit: false,
+      eachMessage: async ({ partition, message }) => {
+        await consumer.commitOffsets([{ topic, partition, offset: String(BigInt(message.offset) + 1n) }])
+        say(`got ${partition} ${message.value}`)
+      },
+    })
+    process.stdin.resume()
+    await new Promise(resolve => process.stdin.on('end', resolve))
+    await consumer.disconnect()
+  },
 }
 
 const [command, ...rest] = process.argv.slice(2)

@@ -91,5 +91,25 @@ async def group(topic, name, count):
         await consumer.stop()
 
 
+async def member(topic, name):
+    consumer = AIOKafkaConsumer(topic, bootstrap_servers=KAFKA, group_id=name, enable_auto_commit=False,
+                                auto_offset_reset="earliest", session_timeout_ms=6000, heartbeat_interval_ms=300)
+    await consumer.start()
+    ended, had = asyncio.get_running_loop().run_in_executor(None, sys.stdin.read), None
+    try:
+        while not ended.done():
+            found = await consumer.getmany(timeout_ms=100)
+            has = sorted(place.partition for place in consumer.assignment())
+            if has != had:
+                print("has", ",".join(map(str, has)), flush=True)
+                had = has
+            if found:
+                await consumer.commit()
+            for record in [record for records in found.values() for record in records]:
+                print("got", record.partition, record.value.decode(), flush=True)
+    finally:
+        await consumer.stop()
+
+
 if __name__ == "__main__":
-    asyncio.run({f.__name__: f for f in (create, delete, produce, transact, read, group)}[sys.argv[1]](*sys.argv[2:]))
+    asyncio.run({f.__name__: f for f in (create, delete, produce, transact, read, group, member)}[sys.argv[1]](*sys.argv[2:]))

@@ -1,6 +1,7 @@
 """confluent-kafka (librdkafka)."""
 import os
 import sys
+import threading
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -76,8 +77,25 @@ def group(topic, name, count):
     reader.close()
 
 
+def member(topic, name, protocol="classic"):
+    how = {"session.timeout.ms": 6000, "heartbeat.interval.ms": 300} if protocol == "classic" else {"group.protocol": protocol}
+    reader, had, ended = consumer(**{"group.id": name, **how}), None, threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+    reader.subscribe([topic])
+    while not ended.is_set():
+        message = reader.poll(0.1)
+        has = sorted(place.partition for place in reader.assignment())
+        if has != had:
+            print("has", ",".join(map(str, has)), flush=True)
+            had = has
+        if message and not message.error():
+            reader.commit(message, asynchronous=False)
+            print("got", message.partition(), message.value().decode(), flush=True)
+    reader.close()
+
+
 if __name__ == "__main__":
     try:
-        {f.__name__: f for f in (create, delete, produce, transact, read, group)}[sys.argv[1]](*sys.argv[2:])
+        {f.__name__: f for f in (create, delete, produce, transact, read, group, member)}[sys.argv[1]](*sys.argv[2:])
     except KafkaException as error:
         sys.exit(str(error))

@@ -1,6 +1,7 @@
 """kafka-python."""
 import os
 import sys
+import threading
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
@@ -77,5 +78,23 @@ def group(topic, name, count):
     consumer.close()
 
 
+def member(topic, name):
+    consumer = KafkaConsumer(topic, bootstrap_servers=KAFKA, group_id=name, enable_auto_commit=False, auto_offset_reset="earliest",
+                             session_timeout_ms=6000, heartbeat_interval_ms=300)
+    had, ended = None, threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+    while not ended.is_set():
+        found = consumer.poll(100)
+        has = sorted(place.partition for place in consumer.assignment())
+        if has != had:
+            print("has", ",".join(map(str, has)), flush=True)
+            had = has
+        if found:
+            consumer.commit()
+        for record in [record for records in found.values() for record in records]:
+            print("got", record.partition, record.value.decode(), flush=True)
+    consumer.close()
+
+
 if __name__ == "__main__":
-    {f.__name__: f for f in (create, delete, produce, transact, read, group)}[sys.argv[1]](*sys.argv[2:])
+    {f.__name__: f for f in (create, delete, produce, transact, read, group, member)}[sys.argv[1]](*sys.argv[2:])

@@ -29,6 +29,7 @@ fn main() -> Outcome {
         ["transact", topic, id] => transact(topic, id),
         ["read", topic, from, count] => read(topic, from, count.parse()?),
         ["group", topic, group, count] => group_read(topic, group, count.parse()?),
+        ["member", topic, group] => member(topic, group),
         other => Err(format!("no such command: {other:?}").into()),
     }
 }
@@ -167,6 +168,46 @@ fn group_read(topic: &str, group: &str, count: usize) -> Outcome {
     consumer.subscribe(&[topic])?;
     show(&consumer, count)?;
     consumer.commit_consumer_state(CommitMode::Sync)?;
+    Ok(()) // it leaves as it is dropped
+}
+
+fn member(topic: &str, group: &str) -> Outcome {
+    let consumer: BaseConsumer = config()
+        .set("group.id", group)
+        .set("enable.auto.commit", "false")
+        .set("auto.offset.reset", "earliest")
+        .set("session.timeout.ms", "6000")
+        .set("heartbeat.interval.ms", "300")
+        .create()?;
+    consumer.subscribe(&[topic])?;
+    let ended = Arc::new(AtomicUsize::new(0));
+    let end = Arc::clone(&ended);
+    std::thread::spawn(move || {
+        stdin().lock().lines().for_each(drop);
+        end.store(1, Ordering::Release);
+    });
+    let mut had = None;
+    while ended.load(Ordering::Acquire) == 0 {
+        let found = consumer.poll(Duration::from_millis(100));
+        let assignment = consumer.assignment()?;
+        let mut has: Vec<i32> = assignment.elements().iter().map(|place| place.partition()).collect();
+        has.sort_unstable();
+        if had.as_ref() != Some(&has) {
+            let names: Vec<String> = has.iter().map(ToString::to_string).collect();
+            println!("has {}", names.join(","));
+            had = Some(has);
+        }
+        match found {
+            None => {}
+            Some(Ok(message)) => {
+                consumer.commit_message(&message, CommitMode::Sync)?;
+                let value = String::from_utf8_lossy(message.payload().unwrap_or_default());
+                println!("got {} {value}", message.partition());
+            }
+            Some(Err(KafkaError::MessageConsumption(code))) if is_passing(code) => {}
+            Some(Err(error)) => return Err(error.into()),
+        }
+    }
     Ok(()) // it leaves as it is dropped
 }
 

@@ -5,7 +5,9 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,7 +19,7 @@ var kafka = []string{os.Getenv("KAFKA")}
 
 func main() {
 	commands := map[string]func([]string) error{
-		"create": create, "delete": remove, "produce": produce, "transact": transact, "read": read, "group": group,
+		"create": create, "delete": remove, "produce": produce, "transact": transact, "read": read, "group": group, "member": member,
 	}
 	if err := commands[os.Args[1]](os.Args[2:]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -221,6 +223,55 @@ func group(args []string) error {
 	}
 	if h.left > 0 {
 		return fmt.Errorf("%d records are missing", h.left)
+	}
+	return nil
+}
+
+// sitter shows what it has and what it gets, and commits before it says so.
+type sitter struct{ topic string }
+
+func (s sitter) Setup(session sarama.ConsumerGroupSession) error {
+	var names []string
+	for _, partition := range session.Claims()[s.topic] {
+		names = append(names, strconv.Itoa(int(partition)))
+	}
+	slices.Sort(names)
+	fmt.Println("has " + strings.Join(names, ","))
+	return nil
+}
+
+func (s sitter) Cleanup(sarama.ConsumerGroupSession) error {
+	fmt.Println("has ")
+	return nil
+}
+
+func (s sitter) ConsumeClaim(session sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim) error {
+	for message := range claim.Messages() {
+		session.MarkMessage(message, "")
+		session.Commit()
+		fmt.Printf("got %d %s\n", message.Partition, message.Value)
+	}
+	return nil
+}
+
+func member(args []string) error {
+	c := config()
+	c.Consumer.Group.Session.Timeout = 6 * time.Second
+	c.Consumer.Group.Heartbeat.Interval = 300 * time.Millisecond
+	members, err := sarama.NewConsumerGroup(kafka, args[1], c)
+	if err != nil {
+		return err
+	}
+	defer members.Close()
+	ctx, end := context.WithCancel(context.Background())
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		end()
+	}()
+	for ctx.Err() == nil {
+		if err := members.Consume(ctx, []string{args[0]}, sitter{args[0]}); err != nil {
+			return err
+		}
 	}
 	return nil
 }
