@@ -20,6 +20,11 @@ pub trait State {
     fn segment_bytes(&self, _partition: StreamId) -> Option<u64> {
         None
     }
+    /// Milliseconds between the timestamps of a segment's first batch and of its last; a batch that is
+    /// later begins the next segment of `partition`. `None` is any time.
+    fn segment_ms(&self, _partition: StreamId) -> Option<i64> {
+        None
+    }
 }
 
 /// Receives what recovery finds: first every object of the snapshot, then every frame above it.

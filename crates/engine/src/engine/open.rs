@@ -373,6 +373,12 @@ impl State for Engine {
         let topic = catalog.partition(partition)?.topic();
         Some(catalog.topic_by_id(topic)?.config().segment_bytes)
     }
+
+    fn segment_ms(&self, partition: StreamId) -> Option<i64> {
+        let catalog = self.catalog();
+        let topic = catalog.partition(partition)?.topic();
+        Some(catalog.topic_by_id(topic)?.config().segment_ms)
+    }
 }
 
 /// In front of the bytes of every object: which form they have. A changed form is a new version, and

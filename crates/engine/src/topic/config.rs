@@ -88,6 +88,8 @@ pub struct TopicConfig {
     pub retention_bytes: Option<u64>,
     /// Bytes of a segment file.
     pub segment_bytes: u64,
+    /// Milliseconds after a segment's first record from which a record begins the next one.
+    pub segment_ms: i64,
     /// How long a tombstone is kept after it was compacted, in milliseconds.
     pub delete_retention_ms: i64,
     /// How long a record stays uncompacted at least, in milliseconds.
@@ -180,6 +182,7 @@ impl TopicConfig {
             retention_ms: Some(long("retention.ms")).filter(|ms| *ms >= 0),
             retention_bytes: u64::try_from(long("retention.bytes")).ok(),
             segment_bytes: u64::try_from(long("segment.bytes")).unwrap_or(1 << 30),
+            segment_ms: long("segment.ms"),
             delete_retention_ms: long("delete.retention.ms"),
             compaction_lag_min_ms: long("min.compaction.lag.ms"),
             dirty_percent_min: percent(ratio),
@@ -463,7 +466,7 @@ pub const DEFINITIONS: &[Definition] = &[
         "segment.ms",
         Kind::Long(1, i64::MAX),
         "604800000",
-        "Age after which a segment is closed even if it is not full.",
+        "Time after its first record from which a segment is closed even if it is not full.",
     ),
     setting(
         "unclean.leader.election.enable",
@@ -493,6 +496,7 @@ mod tests {
         assert_eq!(config.retention_ms, Some(604_800_000));
         assert_eq!(config.retention_bytes, None);
         assert_eq!(config.dirty_percent_min, 50);
+        assert_eq!((config.segment_bytes, config.segment_ms), (1 << 30, 604_800_000));
     }
 
     #[test]

@@ -59,6 +59,37 @@ fn young_records_expire_though_no_segment_was_ever_written() {
 }
 
 #[test]
+fn a_record_later_than_segment_ms_after_a_segments_first_one_begins_the_next_segment() {
+    let rig = Rig::new();
+    topic(&rig, &[("segment.ms", "60000"), ("retention.ms", "3600000")]);
+    rig.engine.tick();
+    produce(&rig, "first of its segment");
+    topic_noise(&rig);
+    rig.elapse(60_000);
+    produce(&rig, "not later than a minute");
+    topic_noise(&rig);
+    rig.elapse(1);
+    produce(&rig, "later, though just after the one before it");
+    topic_noise(&rig);
+    rig.elapse(60_000);
+    produce(&rig, "retired together with");
+    rig.elapse(60_001);
+    produce(&rig, "one of the next segment");
+    topic_noise(&rig);
+    let stream = rig.partition("log").stream();
+    let ends = |rig: &Rig| -> Vec<i64> {
+        rig.engine.store().segments(stream).iter().map(|segment| segment.next.0).collect()
+    };
+    assert_eq!(ends(&rig), [2, 4, 5]);
+    let rig = rig.power_cut();
+    topic_noise(&rig);
+    assert_eq!(ends(&rig), [2, 4, 5], "whether the last of them was in a snapshot yet or not");
+    rig.elapse(HOUR_MS - 150_000);
+    round(&rig);
+    assert_eq!(held(&rig).0, 2, "a closed segment expires on its own");
+}
+
+#[test]
 fn old_segments_expire_and_their_files_go() {
     let rig = Rig::new();
     topic(&rig, &[("retention.ms", "3600000"), ("segment.bytes", "1048576")]);
@@ -88,8 +119,11 @@ fn old_segments_expire_and_their_files_go() {
 }
 
 /// Enough of another topic for several strides and snapshots.
+/// Lets the log retire what was produced so far.
 fn topic_noise(rig: &Rig) {
-    rig.topic("noise", 1);
+    let new =
+        NewTopic { name: "noise".to_owned(), partitions: Some(1), overrides: Default::default() };
+    drop(rig.engine.create_topic(&new)); // there is one already, if it is called again
     let noise = rig.partition("noise");
     for _ in 0..60 {
         let now = rig.engine.now();

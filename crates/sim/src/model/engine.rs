@@ -244,7 +244,15 @@ impl State for Engine {
     fn holds(&self, queue: StreamId, message: Lsn) -> bool {
         self.queues.get(&queue).is_some_and(|entries| entries.live.contains(&message))
     }
+
+    /// Half of the partitions close segments by time as well.
+    fn segment_ms(&self, partition: StreamId) -> Option<i64> {
+        partition.0.is_multiple_of(2).then_some(SEGMENT_MS)
+    }
 }
+
+/// The workload's timestamps lie within 5,000 ms.
+const SEGMENT_MS: i64 = 4_000;
 
 impl Replay for Engine {
     fn object(&mut self, key: &[u8], applied: Lsn, mut bytes: &[u8]) -> Result<(), String> {

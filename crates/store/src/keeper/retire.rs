@@ -12,7 +12,7 @@ use crate::core::Core;
 use crate::files::FileError;
 use crate::messages::{OLD_LOG_DIR, OldLogMeta, old_bytes, old_log_path};
 use crate::oldlog::{self, OldLogWriter, OldMessage};
-use crate::segment::{SegmentMeta, SegmentWriter};
+use crate::segment::{SegmentMeta, SegmentWriter, first_timestamp};
 use crate::state::State;
 use crate::streams::{PARTITIONS_DIR, Partition, partition_dir, segment_path};
 use crate::wal::layout::{Kind, queues_of};
@@ -324,16 +324,16 @@ fn retire_piece(
         piece.extend(batches.pop_front());
     }
     let passed = piece.len();
-    let limit = state.segment_bytes(id).unwrap_or(core.options.segment_bytes);
-    let first = batches.front().map_or(0, |item| item.payload.len() as u64);
-    let mut target = newest.filter(|newest| newest.bytes + first <= limit);
-    let mut room = limit - target.as_ref().map_or(0, |target| target.bytes).min(limit);
+    let (mut target, mut room) = match batches.front() {
+        Some(first) => Room::for_run(core, state, id, newest, first),
+        None => (None, Room { bytes: 0, until_ms: 0 }),
+    };
     while let Some(item) = batches.front() {
-        let bytes = item.payload.len() as u64;
-        if piece.len() > passed && (bytes > room || budget.is_spent()) {
+        if piece.len() > passed && (!room.holds(item) || budget.is_spent()) {
             break;
         }
-        room = room.saturating_sub(bytes);
+        let bytes = item.payload.len() as u64;
+        room.bytes = room.bytes.saturating_sub(bytes);
         budget.spend(bytes);
         piece.extend(batches.pop_front());
     }
@@ -362,6 +362,43 @@ fn retire_piece(
     }
     apply(core, id, &partition, grown, &piece);
     Ok(())
+}
+
+/// What a segment still takes.
+struct Room {
+    bytes: u64,
+    /// The latest timestamp: `segment.ms` after that of its first batch, as in Kafka.
+    until_ms: i64,
+}
+
+impl Room {
+    /// Where a run that begins with `first` goes: behind the newest segment, or to a new one (`None`).
+    fn for_run(
+        core: &Core,
+        state: &dyn State,
+        id: StreamId,
+        newest: Option<SegmentMeta>,
+        first: &ScannedItem,
+    ) -> (Option<SegmentMeta>, Self) {
+        let limit = state.segment_bytes(id).unwrap_or(core.options.segment_bytes);
+        let span = state.segment_ms(id).unwrap_or(i64::MAX);
+        let until = |begun: i64| if begun < 0 { i64::MAX } else { begun.saturating_add(span) };
+        if let Some(newest) = newest
+            // A segment that cannot be read is not written to either.
+            && let Ok(begun) = first_timestamp(&*core.disk, &segment_path(id, newest.file), &newest)
+        {
+            let bytes = limit.saturating_sub(newest.bytes);
+            let room = Self { bytes, until_ms: until(begun) };
+            if room.holds(first) {
+                return (Some(newest), room);
+            }
+        }
+        (None, Self { bytes: limit, until_ms: until(time_of(first)) })
+    }
+
+    fn holds(&self, item: &ScannedItem) -> bool {
+        item.payload.len() as u64 <= self.bytes && time_of(item) <= self.until_ms
+    }
 }
 
 fn try_segment(
@@ -456,6 +493,11 @@ fn apply(
 
 fn base_of(item: &ScannedItem) -> Offset {
     Offset(item.header.aux.cast_signed())
+}
+
+/// The largest timestamp of a batch, in ms; -1 if it has none.
+fn time_of(item: &ScannedItem) -> i64 {
+    crate::batch::BatchHeader::parse(&item.payload).map_or(-1, |header| header.max_timestamp)
 }
 
 fn next_of(item: &ScannedItem) -> Offset {

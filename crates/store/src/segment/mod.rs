@@ -13,7 +13,7 @@ use crate::files::{FileError, FileWriter};
 use crate::index::SegmentIndex;
 
 pub use reader::SegmentReader;
-pub use scan::{Scan, Scanned, rebuild_index};
+pub use scan::{Scan, Scanned, first_timestamp, rebuild_index};
 
 /// One contiguous file of a partition, below the WAL. The file may be longer: what is beyond `bytes`
 /// does not count (rule 7).

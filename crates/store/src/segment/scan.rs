@@ -126,6 +126,17 @@ pub fn rebuild_index(
     Ok(index)
 }
 
+/// The largest timestamp of a segment's first batch, in ms; -1 if it has none, or there is no batch.
+pub fn first_timestamp(disk: &dyn Disk, path: &str, meta: &SegmentMeta) -> Result<i64, FileError> {
+    if meta.bytes == 0 {
+        return Ok(-1);
+    }
+    let file = NamedFile::open_read(disk, path)?;
+    let head = file.read(0, HEADER_BYTES)?;
+    let header = BatchHeader::parse(&head).map_err(|error| file.damaged(0, error.to_string()))?;
+    Ok(header.max_timestamp)
+}
+
 /// A header that cannot be one is damage, before its length is believed.
 pub(super) fn check_header(
     file: &NamedFile,
