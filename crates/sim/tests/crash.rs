@@ -39,10 +39,14 @@ fn nothing_that_was_promised_is_lost_at_any_crash_point() {
         let (started, mut tally) = (now(), Tally::default());
         let first = fresh_seed();
         println!("fresh seeds from {first:#x}");
-        let mut seeds = 0;
+        let (mut seeds, mut said) = (0, Duration::ZERO);
         while started.elapsed() < extra {
             explore(&Rig::default(), first.wrapping_add(seeds), &mut tally);
             seeds += 1;
+            if started.elapsed() >= said + PROGRESS_EVERY {
+                said = started.elapsed();
+                println!("... {} points, {seeds} fresh seeds, {} s", tally.points, said.as_secs());
+            }
         }
         report("fresh", seeds, started, &tally);
     }
@@ -117,3 +121,5 @@ fn now() -> Instant {
 }
 
 const FIRST_SEED: u64 = 1;
+/// How often a run of fresh seeds says how far it is.
+const PROGRESS_EVERY: Duration = Duration::from_secs(60);
