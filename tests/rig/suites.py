@@ -228,7 +228,7 @@ SUITES = {
     "examples-ottla": examples_ottla,
     "tour": tour.by_hand,
     "ledger-ottla-log": lambda: ledger("ottla", "--only", "log", "--no-commits", "--kills", "50", "--most", "1"),
-    "ledger-ottla": lambda: ledger("ottla", "--kills", os.environ.get("LEDGER_KILLS", "50")),
+    "ledger-ottla": lambda: ledger("ottla", "--kills", os.environ.get("LEDGER_KILLS", "50"), "--most", "1"),
     "acceptance-rabbitmq-4.0": lambda: acceptance(RabbitMQ("trixie"), AMQP),
     "acceptance-rabbitmq-4.3": lambda: acceptance(RabbitMQ("forky"), AMQP),
     "rules-rabbitmq-4.0": lambda: rules(RabbitMQ("trixie")),
