@@ -6,10 +6,7 @@
 //! The broker here is two files: what it delivers until it is acknowledged, and what was published to it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::Command as Process;
+use std::path::PathBuf;
 
 use ottla::cqrs::Commands;
 use ottla::db::Db;
@@ -19,6 +16,7 @@ use ottla::outbox::{Outbox, Relay, RelayOptions, Sink};
 use ottla::transport::BoxFuture;
 use ottla::{Outgoing, Result, Uuid, params};
 
+use crate::abort::{Program, append, boundary, lines, told};
 use crate::account::{Account, Command};
 use crate::support::Fresh;
 
@@ -38,16 +36,15 @@ const MESSAGES: usize = 12;
 #[tokio::test]
 async fn ended_at_every_boundary_effects_happen_once_and_nothing_is_lost() {
     let fresh = Fresh::new().await;
-    let home = std::env::temp_dir().join(format!("ottla-crash-{}", std::process::id()));
-    std::fs::create_dir_all(&home).unwrap();
     prepare(&fresh.db).await;
+    let mut service = Program::new("crash::the_service", &fresh.url);
     for boundary in BOUNDARIES {
         for nth in [1, 4] {
-            let ended = child(&home, &fresh.url, &format!("{boundary} {nth}"));
-            assert!(!ended, "{boundary} {nth} was not reached");
+            service.ended_at(boundary, nth);
         }
     }
-    assert!(child(&home, &fresh.url, "never"), "the last run must end by itself");
+    service.to_its_end();
+    let home = &service.home;
 
     let store = EventStore::open(&fresh.db).await.unwrap();
     assert_eq!(lines(&home.join("acknowledged")).len(), total(), "all deliveries are acknowledged");
@@ -68,7 +65,6 @@ async fn ended_at_every_boundary_effects_happen_once_and_nothing_is_lost() {
     let places: Vec<usize> =
         history.iter().map(|event| first[&event.envelope.id.to_string()]).collect();
     assert!(places.is_sorted(), "published out of order: {places:?}");
-    std::fs::remove_dir_all(home).unwrap();
 }
 
 /// Deliveries over all runs: each run brings some new ones, so that every boundary is reached in each.
@@ -87,29 +83,12 @@ async fn prepare(db: &Db) {
     tx.commit().await.unwrap();
 }
 
-/// Runs the service in a process of its own. True: it came to its end.
-fn child(home: &Path, url: &str, crash: &str) -> bool {
-    let run = lines(&home.join("runs")).len();
-    append(&home.join("runs"), crash);
-    let status = Process::new(std::env::current_exe().unwrap())
-        .args(["--exact", "crash::the_service", "--nocapture"])
-        .env("CRASH_HOME", home)
-        .env("CRASH_AT", crash)
-        .env("CRASH_URL", url)
-        .env("CRASH_UNTIL", ((run + 1) * MESSAGES).to_string())
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .status()
-        .unwrap();
-    status.success()
-}
-
 /// The service, in the child; in the suite itself it has nothing to do.
 #[tokio::test]
 async fn the_service() {
-    let Ok(home) = std::env::var("CRASH_HOME") else { return };
-    let home = PathBuf::from(home);
-    let db = Db::open(&std::env::var("CRASH_URL").unwrap()).await.unwrap();
+    let Some(told) = told() else { return };
+    let (home, until) = (told.home, told.run * MESSAGES);
+    let db = Db::open(&told.url).await.unwrap();
     let inbox = Inbox::open(&db).await.unwrap();
     let outbox = Outbox::open(&db).await.unwrap();
     let store = EventStore::open(&db).await.unwrap();
@@ -118,7 +97,6 @@ async fn the_service() {
     options.lease = std::time::Duration::from_millis(1); // its predecessor is dead for sure
     let mut relay = Relay::open(&db, Files { home: home.clone() }, options).await.unwrap();
 
-    let until: usize = std::env::var("CRASH_UNTIL").unwrap().parse().unwrap();
     let acknowledged: BTreeSet<String> = lines(&home.join("acknowledged")).into_iter().collect();
     for message in
         (0..until).map(|n| Uuid::new_v5(&Uuid::NAMESPACE_OID, n.to_string().as_bytes()).to_string())
@@ -149,19 +127,6 @@ async fn the_service() {
     }
 }
 
-/// Ends this process without a word, at the boundary and the time that it was told.
-fn boundary(name: &str) {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    static REACHED: AtomicUsize = AtomicUsize::new(0);
-    let at = std::env::var("CRASH_AT").unwrap_or_default();
-    let Some((wanted, nth)) = at.split_once(' ') else { return };
-    if wanted == name
-        && REACHED.fetch_add(1, Ordering::Relaxed) + 1 == nth.parse::<usize>().unwrap()
-    {
-        std::process::abort();
-    }
-}
-
 #[derive(Debug)]
 struct Files {
     home: PathBuf,
@@ -178,13 +143,4 @@ impl Sink for Files {
             Ok(())
         })
     }
-}
-
-fn append(file: &Path, line: &str) {
-    let mut file = OpenOptions::new().create(true).append(true).open(file).unwrap();
-    file.write_all(format!("{line}\n").as_bytes()).unwrap();
-}
-
-fn lines(file: &Path) -> Vec<String> {
-    std::fs::read_to_string(file).unwrap_or_default().lines().map(str::to_owned).collect()
 }

@@ -7,10 +7,14 @@
     reason = "a test fails by panicking"
 )]
 
+mod abort;
 mod account;
 mod command;
 mod crash;
+mod crash_saga;
 mod database;
+#[cfg(feature = "embedded")]
+mod durable;
 mod history;
 mod inbox;
 mod outbox;
