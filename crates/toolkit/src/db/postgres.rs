@@ -5,7 +5,7 @@ use std::error::Error as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{BufMut, BytesMut};
-use futures_util::future::try_join_all;
+use futures_util::future::{join3, try_join_all};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
@@ -156,39 +156,25 @@ impl PostgresTx {
     ) -> Result<Answer, DbError> {
         let state = std::mem::replace(&mut self.state, State::Failed); // until the answer is in
         let connection = self.lease.get()?;
-        match state {
-            State::Failed => return Err(DbError::Aborted),
-            State::Open => {}
-            State::Fresh => {
-                connection.client.batch_execute("BEGIN").await.map_err(|e| meaning(&e, "BEGIN"))?;
-            }
+        if state == State::Failed {
+            return Err(DbError::Aborted);
         }
-        connection.run_all(&before).await?;
-        let answer = match &last {
-            Some((statement, want)) => connection.run(statement, *want).await?,
-            None => Answer::Count(0),
-        };
+        let begin = (state == State::Fresh).then_some("BEGIN");
+        let answer = connection.together(begin, &before, last.as_ref()).await?;
         self.state = State::Open;
         Ok(answer)
     }
 
     pub(super) async fn commit(mut self, before: Vec<Statement>) -> Result<(), DbError> {
-        if !before.is_empty() {
-            self.run(before, None).await?;
-        }
         match self.state {
-            State::Fresh => self.lease.give_back(),
             State::Failed => return Err(DbError::Aborted),
-            State::Open => {
-                let connection = self.lease.get()?;
-                let outcome = connection.client.batch_execute("COMMIT").await;
-                outcome.map_err(|error| match meaning(&error, "COMMIT") {
-                    DbError::Lost { reason } => DbError::Unknown { reason },
-                    other => other,
-                })?;
-                self.lease.give_back();
+            State::Fresh if before.is_empty() => {}
+            state => {
+                let begin = (state == State::Fresh).then_some("BEGIN");
+                self.lease.get()?.commit(begin, &before).await?;
             }
         }
+        self.lease.give_back();
         Ok(())
     }
 
@@ -223,11 +209,21 @@ impl Connection {
             return Ok(Answer::Count(0));
         }
         let prepared = self.prepare(&statement.sql).await?;
+        self.answer(statement, &prepared, want).await
+    }
+
+    async fn answer(
+        &self,
+        statement: &Statement,
+        prepared: &Prepared,
+        want: Want,
+    ) -> Result<Answer, DbError> {
+        let told = |error| meaning(&error, &statement.sql);
         let params = bound(&statement.params);
         if matches!(want, Want::Count) {
-            return self.client.execute(&prepared, &params).await.map(Answer::Count).map_err(told);
+            return self.client.execute(prepared, &params).await.map(Answer::Count).map_err(told);
         }
-        let found = self.client.query(&prepared, &params).await.map_err(told)?;
+        let found = self.client.query(prepared, &params).await.map_err(told)?;
         let names: Arc<[String]> =
             prepared.columns().iter().map(|column| column.name().to_owned()).collect();
         let rows = found.iter().map(|row| {
@@ -238,18 +234,89 @@ impl Connection {
         Ok(Answer::Rows(rows.collect::<Result<_, DbError>>()?))
     }
 
-    /// Sends all, then waits for all: one round trip instead of many.
-    async fn run_all(&mut self, statements: &[Statement]) -> Result<(), DbError> {
+    /// Sends all, then waits for all: one round trip instead of many. After a statement that fails the server
+    /// refuses the rest. `begin` cannot fail alone: a connection is on loan only outside a transaction.
+    async fn together(
+        &mut self,
+        begin: Option<&str>,
+        before: &[Statement],
+        last: Option<&(Statement, Want)>,
+    ) -> Result<Answer, DbError> {
+        let known = last.is_none_or(|(last, _)| self.prepared.contains_key(&last.sql));
+        let Some(prepared) = self.prepared_all(before).filter(|_| known) else {
+            self.simple(begin).await?; // one may need what the one before it made: one by one
+            self.run_each(before).await?;
+            return match last {
+                Some((statement, want)) => self.run(statement, *want).await,
+                None => Ok(Answer::Count(0)),
+            };
+        };
+        let own = last.and_then(|(last, _)| self.prepared.get(&last.sql)).cloned();
+        let answer = async {
+            match (last, &own) {
+                (Some((statement, want)), Some(own)) => self.answer(statement, own, *want).await,
+                _ => Ok(Answer::Count(0)),
+            }
+        };
+        let (begun, sent, answer) =
+            join3(self.simple(begin), self.send_all(before, &prepared), answer).await;
+        begun?;
+        sent?;
+        answer
+    }
+
+    /// The same, and the commit. Where a statement fails the server makes a rollback of it.
+    async fn commit(&mut self, begin: Option<&str>, before: &[Statement]) -> Result<(), DbError> {
+        let Some(prepared) = self.prepared_all(before) else {
+            self.simple(begin).await?;
+            self.run_each(before).await?;
+            return self.simple(Some("COMMIT")).await.map_err(unsure);
+        };
+        let all = self.send_all(before, &prepared);
+        let (begun, sent, committed) =
+            join3(self.simple(begin), all, self.simple(Some("COMMIT"))).await;
+        begun.and(sent).and(committed).map_err(unsure)
+    }
+
+    async fn simple(&self, sql: Option<&str>) -> Result<(), DbError> {
+        match sql {
+            Some(sql) => self.client.batch_execute(sql).await.map_err(|error| meaning(&error, sql)),
+            None => Ok(()),
+        }
+    }
+
+    async fn run_each(&mut self, statements: &[Statement]) -> Result<(), DbError> {
         let mut prepared = Vec::with_capacity(statements.len());
         for statement in statements {
             prepared.push(self.prepare(&statement.sql).await?);
         }
-        let client = &self.client;
-        let sent = statements.iter().zip(&prepared).map(|(statement, prepared)| async move {
+        self.send_all(statements, &prepared).await
+    }
+
+    /// What these were prepared as; `None` unless all are.
+    fn prepared_all(&self, statements: &[Statement]) -> Option<Vec<Prepared>> {
+        statements.iter().map(|statement| self.prepared.get(&statement.sql).cloned()).collect()
+    }
+
+    async fn send_all(
+        &self,
+        statements: &[Statement],
+        prepared: &[Prepared],
+    ) -> Result<(), DbError> {
+        let sent = statements.iter().zip(prepared).map(|(statement, prepared)| async move {
             let params = bound(&statement.params);
-            client.execute(prepared, &params).await.map_err(|error| meaning(&error, &statement.sql))
+            let executed = self.client.execute(prepared, &params).await;
+            executed.map_err(|error| meaning(&error, &statement.sql))
         });
         try_join_all(sent).await.map(drop)
+    }
+}
+
+/// A connection lost on the way leaves open whether the commit was carried out.
+fn unsure(error: DbError) -> DbError {
+    match error {
+        DbError::Lost { reason } => DbError::Unknown { reason },
+        other => other,
     }
 }
 

@@ -164,13 +164,14 @@ impl fmt::Debug for Emit {
 /// Values by their type.
 #[derive(Clone, Default)]
 pub struct Extensions {
-    values: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
+    /// Shared until somebody puts something in: each message begins with what its service was given.
+    values: Arc<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
 }
 
 impl Extensions {
     /// Puts a value in, in place of one of the same type.
     pub fn insert<T: Send + Sync + 'static>(&mut self, value: T) {
-        self.values.insert(TypeId::of::<T>(), Arc::new(value));
+        Arc::make_mut(&mut self.values).insert(TypeId::of::<T>(), Arc::new(value));
     }
 
     /// The value of this type.
@@ -181,7 +182,7 @@ impl Extensions {
 
     /// Takes the value of this type out.
     pub fn remove<T: Send + Sync + 'static>(&mut self) -> Option<Arc<T>> {
-        self.values.remove(&TypeId::of::<T>())?.downcast().ok()
+        Arc::make_mut(&mut self.values).remove(&TypeId::of::<T>())?.downcast().ok()
     }
 }
 

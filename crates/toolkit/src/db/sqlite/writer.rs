@@ -122,7 +122,7 @@ impl Writer<'_> {
         }
         match self.converse(first, job) {
             End::Committed(reply) => {
-                if let Err(error) = self.script("RELEASE t") {
+                if let Err(error) = self.step("RELEASE t") {
                     drop(reply.send(Err(error)));
                 } else {
                     self.committing.push(reply);
@@ -141,10 +141,10 @@ impl Writer<'_> {
 
     fn begin(&mut self) -> Result<(), DbError> {
         if !self.open {
-            self.script("BEGIN IMMEDIATE")?;
+            self.step("BEGIN IMMEDIATE")?;
             self.open = true;
         }
-        self.script("SAVEPOINT t")
+        self.step("SAVEPOINT t")
     }
 
     fn converse(&self, first: Command, job: &Job) -> End {
@@ -202,7 +202,7 @@ impl Writer<'_> {
         if !std::mem::take(&mut self.open) {
             return;
         }
-        if let Err(error) = self.script("COMMIT") {
+        if let Err(error) = self.step("COMMIT") {
             let reason = error.to_string();
             drop(self.script("ROLLBACK"));
             for reply in self.committing.drain(..) {
@@ -222,6 +222,12 @@ impl Writer<'_> {
             let reason = "the transactions it shared a sync with were undone by SQLite".to_owned();
             drop(reply.send(Err(DbError::Lost { reason })));
         }
+    }
+
+    /// One statement that is run for each transaction: parsed once.
+    fn step(&self, sql: &str) -> Result<(), DbError> {
+        let done = self.connection.prepare_cached(sql).and_then(|mut step| step.execute([]));
+        done.map(drop).map_err(|error| meaning(&error, sql))
     }
 
     fn script(&self, sql: &str) -> Result<(), DbError> {

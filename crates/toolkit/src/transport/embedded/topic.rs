@@ -114,7 +114,7 @@ impl PartitionLog for EmbeddedTopic {
         Ok((number(start), number(end.unwrap_or(start))))
     }
 
-    fn read(&self, partition: u32, from: u64, _: usize) -> Result<Piece> {
+    fn read(&self, partition: u32, from: u64, max: usize) -> Result<Piece> {
         let host = self.host()?;
         let partition = self.partition(partition)?;
         let offset = Offset(i64::try_from(from).unwrap_or(i64::MAX));
@@ -126,7 +126,9 @@ impl PartitionLog for EmbeddedTopic {
             cached => cached,
         };
         match fetched {
-            Ok(fetched) => Ok(fetched.map_or_else(Piece::default, |f| piece(&f, &partition, from))),
+            Ok(fetched) => {
+                Ok(fetched.map_or_else(Piece::default, |f| piece(&f, &partition, from, max)))
+            }
             Err(ReadError::OutOfRange { start, .. }) if number(start) > from => {
                 Ok(Piece { records: Vec::new(), next: number(start) }) // deleted meanwhile
             }
@@ -203,8 +205,9 @@ fn push(batch: &mut BatchBuilder, envelope: &Envelope) {
     });
 }
 
-/// The records from an offset on, without markers and aborted ones.
-fn piece(fetched: &Fetched, partition: &Partition, from: u64) -> Piece {
+/// At most so many records from an offset on, without markers and aborted ones. What nobody has room for yet
+/// is not decoded.
+fn piece(fetched: &Fetched, partition: &Partition, from: u64, max: usize) -> Piece {
     let mut piece = Piece { records: Vec::new(), next: from };
     for bytes in &fetched.batches.pieces {
         let mut rest = bytes.clone();
@@ -220,9 +223,14 @@ fn piece(fetched: &Fetched, partition: &Partition, from: u64) -> Piece {
             let Ok(records) = Records::open(&batch) else { continue };
             for record in records.iter().map_while(Result::ok) {
                 let offset = number(record.offset);
-                if offset >= from {
-                    piece.records.push((offset, envelope(&record, partition)));
+                if offset < from {
+                    continue;
                 }
+                if piece.records.len() >= max {
+                    piece.next = offset;
+                    return piece;
+                }
+                piece.records.push((offset, envelope(&record, partition)));
             }
         }
     }
