@@ -17,7 +17,7 @@ use crate::{Failure, row, two_workers};
 #[message(name = "order.paid", key = "order")]
 struct Paid {
     order: String,
-    cents: u64,
+    cents: i64,
 }
 
 #[derive(Serialize, Deserialize, Message)]
@@ -40,7 +40,7 @@ pub(crate) fn run(url: &str, at_a_time: u32, count: u64) -> Result<String, Failu
         tx.commit().await?;
         let connection = Connection::open("memory:").await?;
         for number in 0..count {
-            let paid = Paid { order: format!("order-{}", number % 1_000), cents: number };
+            let paid = Paid { order: format!("order-{}", number % 1_000), cents: i64::try_from(number)? };
             connection.send("orders", [Envelope::of(&paid, connection.mint())?]).await?;
         }
         ALL.store(count, Ordering::Relaxed);
