@@ -40,7 +40,8 @@ pub(crate) fn run(url: &str, at_a_time: u32, count: u64) -> Result<String, Failu
         tx.commit().await?;
         let connection = Connection::open("memory:").await?;
         for number in 0..count {
-            let paid = Paid { order: format!("order-{}", number % 1_000), cents: i64::try_from(number)? };
+            let paid =
+                Paid { order: format!("order-{}", number % 1_000), cents: i64::try_from(number)? };
             connection.send("orders", [Envelope::of(&paid, connection.mint())?]).await?;
         }
         ALL.store(count, Ordering::Relaxed);

@@ -142,7 +142,8 @@ async fn the_services() {
             .layer(Around { before: "marked", after: "handled" })
     };
     let packing = tokio::spawn(service("packing").on("orders", pack).run(ended(Arc::clone(&done))));
-    let billing = tokio::spawn(service("billing").on("parcels", bill).run(ended(Arc::clone(&done))));
+    let billing =
+        tokio::spawn(service("billing").on("parcels", bill).run(ended(Arc::clone(&done))));
     let relaying = tokio::spawn(relay(db.clone(), connection.clone(), Arc::clone(&done)));
 
     let effects = i64::try_from(2 * total).unwrap();
