@@ -15,9 +15,11 @@ from .postgres import PostgreSQL
 from .rabbitmq import RabbitMQ
 
 TESTS = Path(__file__).resolve().parents[1]
-KAFKA = ["test_confluent_kafka.py", "test_aiokafka.py", "test_restart.py::test_records_and_committed_offsets_survive"]
+KAFKA = ["test_confluent_kafka.py", "test_aiokafka.py", "test_anti_patterns_kafka.py",
+         "test_restart.py::test_records_and_committed_offsets_survive"]
 KAFKA_CLIENTS = ["test_kafka_clients.py", "test_kafka_groups.py"]
-AMQP = ["test_pika.py", "test_aio_pika.py", "test_restart.py::test_durable_survives_and_transient_does_not"]
+AMQP = ["test_pika.py", "test_aio_pika.py", "test_anti_patterns_rabbitmq.py",
+        "test_restart.py::test_durable_survives_and_transient_does_not"]
 
 
 SYSTEMS = {

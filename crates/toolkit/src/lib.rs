@@ -79,6 +79,8 @@ pub use self::trace::TraceContext;
 mod guides {
     #[doc = include_str!("../../../docs/guide/choreography.md")]
     struct Choreography;
+    #[doc = include_str!("../../../docs/guide/competing-consumers.md")]
+    struct CompetingConsumers;
     #[doc = include_str!("../../../docs/guide/cqrs.md")]
     struct Cqrs;
     #[doc = include_str!("../../../docs/guide/event-carried-state.md")]
@@ -89,6 +91,8 @@ mod guides {
     struct Inbox;
     #[doc = include_str!("../../../docs/guide/outbox.md")]
     struct Outbox;
+    #[doc = include_str!("../../../docs/guide/retries-and-dead-letters.md")]
+    struct RetriesAndDeadLetters;
     #[doc = include_str!("../../../docs/guide/sagas.md")]
     struct Sagas;
 }
