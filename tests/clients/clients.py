@@ -72,8 +72,8 @@ def built(name, command, seconds=300):
     """A copy of the client's folder outside the repository, built there once for each state of its files."""
     files = sorted(file for file in (HERE / name).iterdir() if file.is_file())
     key = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
-    place = cache.folder("clients") / f"{name}-{key}"
-    with cache.locked(f"client-{name}"):
+    place = cache.folder("clients") / f"{Path(name).name}-{key}"
+    with cache.locked(f"client-{Path(name).name}"):
         if not (place / "ready").exists():
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir()

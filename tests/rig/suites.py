@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -210,7 +211,33 @@ def relay():
         return subprocess.run(command, cwd=TESTS, env=env, stdin=subprocess.DEVNULL).returncode
 
 
+def schemas():
+    """Contracts of the crate `ottla` against a registry that is not ours, and bodies of Confluent's own client."""
+    sys.path.insert(0, str(TESTS / "clients"))
+    from clients import built
+    cache.need(("go", "golang-go"))
+    python = cache.python(TESTS / "schemas/requirements.txt")
+    command = ["go", "build", "-mod=readonly", "-o", "client", "."]
+    program = built(TESTS / "schemas/registry", command) / "client"
+    cargo = [os.environ.get("CARGO", "cargo"), "test", "--locked", "-p", "ottla", "--features", "schemas"]
+    test = [*cargo, "--test", "schemas"]
+    subprocess.run([*cargo, "--lib", "--test", "schemas", "--no-run"], cwd=ROOT, check=True)  # before anything is started
+    with tempfile.TemporaryDirectory(prefix="ottla-bodies-") as bodies, subprocess.Popen(
+            [program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as registry:
+        url = registry.stdout.readline().strip()
+        print(f"# registry: {url}", flush=True)
+        env = {**os.environ, "SCHEMA_REGISTRY": url, "SCHEMA_BODIES": bodies}
+        for command in ([*cargo, "--lib", "schema::"], test, [python, TESTS / "schemas/confluent.py", url, bodies],
+                        [*test, "bodies_go", "--", "--nocapture"]):
+            code = subprocess.run(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, timeout=300).returncode
+            if code:
+                return code
+        registry.stdin.close()
+        return registry.wait(10)
+
+
 SUITES = {
+    "schemas": schemas,
     "stores-postgres": stores,
     "relay-ottla": relay,
     "auditors": auditors,

@@ -56,6 +56,17 @@ pub enum Error {
         /// What did not fit.
         source: Cause,
     },
+    /// A message's schema is not what its registry and its readers can agree to, or a value is not what its
+    /// schema says. Trying again does not help.
+    #[error("the schema of {subject} cannot be used: {why}. {hint}")]
+    Schema {
+        /// Which subject or message.
+        subject: String,
+        /// Which field, and what was changed.
+        why: String,
+        /// What to do about it.
+        hint: String,
+    },
     /// Somebody else was faster: read again and decide again.
     #[error("{what} is at {found}, expected was {expected}: load it again and decide again")]
     Conflict {
@@ -146,7 +157,9 @@ impl<E: Into<Cause>> From<E> for Failure {
     fn from(cause: E) -> Self {
         let cause = cause.into();
         match cause.downcast_ref::<Error>() {
-            Some(Error::Decode { .. } | Error::Unsupported { .. }) => Self::Permanent(cause),
+            Some(Error::Decode { .. } | Error::Unsupported { .. } | Error::Schema { .. }) => {
+                Self::Permanent(cause)
+            }
             _ => Self::Transient(cause),
         }
     }

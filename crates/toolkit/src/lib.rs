@@ -19,6 +19,7 @@
 //! | [`outbox`] | whatever commits is published |
 //! | [`durable`] | a handler's inbox, effects and messages in one transaction |
 //! | [`decider`], [`events`] | event sourcing: pure decisions, streams and tags, any moment of the past |
+//! | `schema` (feature `schemas`) | contracts in a schema registry: Avro, JSON Schema, Protobuf |
 //! | [`cloudevents`], [`testing`] | envelopes for others; what a transport promises |
 //! | [`cqrs`], [`projection`] | commands with their publication; read models, rebuilt beside the live ones |
 
@@ -54,6 +55,8 @@ pub mod policy;
 pub mod projection;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub mod saga;
+#[cfg(feature = "schemas")]
+pub mod schema;
 pub mod service;
 pub mod testing;
 pub mod trace;
@@ -95,4 +98,7 @@ mod guides {
     struct RetriesAndDeadLetters;
     #[doc = include_str!("../../../docs/guide/sagas.md")]
     struct Sagas;
+    #[cfg(feature = "schemas")]
+    #[doc = include_str!("../../../docs/guide/schemas.md")]
+    struct Schemas;
 }

@@ -45,6 +45,8 @@ pub struct Service {
     layers: Vec<Arc<dyn Layer>>,
     state: Extensions,
     health: Health,
+    #[cfg(feature = "schemas")]
+    contracts: Option<crate::schema::Contracts>,
 }
 
 /// What is listened to.
@@ -65,7 +67,18 @@ impl Service {
             layers: Vec::new(),
             state: Extensions::default(),
             health,
+            #[cfg(feature = "schemas")]
+            contracts: None,
         }
+    }
+
+    /// The schemas of its messages. [`run`](Self::run) begins by holding them against the registry; handlers then
+    /// read and emit bodies as they say.
+    #[cfg(feature = "schemas")]
+    #[must_use]
+    pub fn contracts(mut self, contracts: crate::schema::Contracts) -> Self {
+        self.contracts = Some(contracts);
+        self
     }
 
     /// Listens. Several handlers of one source each take the messages of their name; what no handler is
@@ -127,8 +140,16 @@ impl Service {
     /// has not begun, commits, leaves.
     ///
     /// # Errors
-    /// A source could not be subscribed to, or broke. What was in flight was given back.
-    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<()> {
+    /// A source could not be subscribed to, or broke. What was in flight was given back. With contracts also what the
+    /// registry does not agree to.
+    pub async fn run(
+        #[cfg_attr(not(feature = "schemas"), expect(unused_mut, reason = "contracts"))] mut self,
+        stop: impl Future<Output = ()>,
+    ) -> Result<()> {
+        #[cfg(feature = "schemas")]
+        if let Some(contracts) = self.contracts.take() {
+            self.state.insert(contracts.agree().await?); // before anything is read or published
+        }
         let (stopping, stopped) = tokio::sync::watch::channel(false);
         let mut running = tokio::task::JoinSet::new();
         for (address, source) in self.sources {

@@ -65,8 +65,8 @@ impl Cx {
 
     /// Where the handler puts what it emits.
     pub fn emit(&mut self) -> Emit {
-        let delivery = &self.delivery;
-        self.emit.get_or_insert_with(|| Emit::new(delivery)).clone()
+        let (delivery, extensions) = (&self.delivery, &self.extensions);
+        self.emit.get_or_insert_with(|| Emit::new(delivery, extensions)).clone()
     }
 
     /// What the handler emitted, in order: for a layer that keeps it in an outbox. What is taken is not
@@ -88,6 +88,8 @@ struct Inner {
     cause: Envelope,
     group: String,
     connection: Connection,
+    #[cfg(feature = "schemas")]
+    agreed: Option<crate::schema::Agreed>,
     out: Mutex<Out>,
 }
 
@@ -97,13 +99,30 @@ struct Out {
     waiting: Vec<Outgoing>,
 }
 
+impl Inner {
+    /// As the service's contracts say, if it has any.
+    fn envelope<M: Message>(&self, message: &M) -> Result<Envelope> {
+        #[cfg(feature = "schemas")]
+        if let Some(agreed) = &self.agreed {
+            return agreed.envelope(message, self.connection.mint());
+        }
+        Envelope::of(message, self.connection.mint())
+    }
+}
+
 impl Emit {
-    fn new(delivery: &Delivery) -> Self {
+    fn new(
+        delivery: &Delivery,
+        #[cfg_attr(not(feature = "schemas"), expect(unused_variables, reason = "contracts"))]
+        extensions: &Extensions,
+    ) -> Self {
         let cause = Envelope { body: bytes::Bytes::new(), ..delivery.envelope.clone() };
         let inner = Inner {
             cause,
             group: delivery.group().to_owned(),
             connection: delivery.connection().clone(),
+            #[cfg(feature = "schemas")]
+            agreed: extensions.get().cloned(),
             out: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
@@ -114,7 +133,7 @@ impl Emit {
     /// # Errors
     /// [`Error::Encode`](crate::Error::Encode)
     pub fn send<M: Message>(&self, to: impl Into<Address>, message: &M) -> Result<()> {
-        let envelope = Envelope::of(message, self.inner.connection.mint())?;
+        let envelope = self.inner.envelope(message)?;
         self.push(to.into(), envelope, None);
         Ok(())
     }
@@ -129,7 +148,7 @@ impl Emit {
         to: impl Into<Address>,
         message: &M,
     ) -> Result<()> {
-        let envelope = Envelope::of(message, self.inner.connection.mint())?;
+        let envelope = self.inner.envelope(message)?;
         self.push(to.into(), envelope, Some(delay));
         Ok(())
     }

@@ -48,6 +48,10 @@ impl<M: Message> FromCx for Msg<M> {
     const MESSAGE: Option<&'static str> = Some(M::NAME);
 
     async fn from_cx(cx: &mut Cx) -> Result<Self, Failure> {
+        #[cfg(feature = "schemas")]
+        if let Some(agreed) = cx.extensions.get::<crate::schema::Agreed>() {
+            return Ok(Self(agreed.read(cx.envelope()).await?));
+        }
         Ok(Self(cx.envelope().decode()?))
     }
 }
