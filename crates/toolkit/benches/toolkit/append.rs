@@ -40,7 +40,7 @@ pub(crate) fn raw(path: &str, count: u64) -> Result<String, Failure> {
             event.name,
             i64::try_from(event.time.0)?,
             event.correlation.to_string(),
-            &event.body[..],
+            &*event.body,
         ])?;
         connection.prepare_cached("COMMIT")?.execute([])?;
     }
