@@ -150,6 +150,32 @@ def test_publishing_and_getting_need_something_to_do_it_with(api, vhost):
     assert api.status("POST", "queues", vhost, "nope", "get", body={"count": 1}) in (400, 404)
 
 
+def test_what_passes_is_counted(api, vhost, connect):
+    channel = connect().channel()
+    channel.confirm_delivery()
+    channel.queue_declare("q", durable=True)
+    for _ in range(5):
+        channel.basic_publish("", "q", b"x")
+    first, second = (channel.basic_get("q")[0].delivery_tag for _ in range(2))
+    channel.basic_ack(first)
+    channel.basic_nack(second, requeue=True)
+    assert channel.basic_get("q", auto_ack=True)[0].redelivered
+    for method, _, _ in channel.consume("q", inactivity_timeout=2):
+        if not method:
+            break
+        channel.basic_ack(method.delivery_tag)
+    expected = {"publish": 5, "get": 2, "get_no_ack": 1, "redeliver": 1, "deliver": 3, "ack": 4, "deliver_get": 6}
+
+    def counted():
+        stats = api.get("queues", vhost, "q").get("message_stats", {})
+        return stats if {name: stats.get(name) for name in expected} == expected else None
+
+    stats = eventually(counted)
+    assert all(stats[f"{name}_details"]["rate"] >= 0 for name in expected)
+    overview = api.get("overview")["message_stats"]
+    assert overview["publish"] >= 5 and overview["ack_details"]["rate"] >= 0
+
+
 def test_virtual_hosts_say_what_they_are_for(api, vhost):
     assert api.put("vhosts", vhost, description="shop", tags="a,b", default_queue_type="quorum") == 204
     has(api.get("vhosts", vhost), name=vhost, description="shop", tags=["a", "b"], default_queue_type="quorum")

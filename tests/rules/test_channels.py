@@ -103,6 +103,25 @@ def test_recover_brings_everything_back_marked(channel, name):
         assert got == body and method.redelivered
 
 
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+def test_what_was_got_before_says_so(connect, channel, name, kind):
+    channel.queue_declare(name, durable=True, arguments={"x-queue-type": kind})
+    channel.confirm_delivery()
+    channel.basic_publish("", name, b"x", pika.BasicProperties(delivery_mode=2))
+    method, _, _ = get(channel, name)
+    assert not method.redelivered
+    channel.basic_nack(method.delivery_tag, requeue=True)
+    method, _, _ = get(channel, name)
+    assert method.redelivered
+    channel.basic_reject(method.delivery_tag, requeue=True)
+    other = connect()
+    assert get(other.channel(), name)[0].redelivered
+    other.close()  # with the message in hand
+    method, _, body = get(channel, name, auto_ack=True)
+    assert method.redelivered and body == b"x"
+    channel.queue_delete(name)
+
+
 def test_nacks_of_many_and_acks_of_all(channel, name):
     channel.queue_declare(name, exclusive=True)
     for number in range(6):

@@ -56,6 +56,11 @@ pub struct Config {
     pub nack_counts: bool,
     /// The version that RabbitMQ clients are told.
     pub amqp_version: String,
+    /// Whom clients are that log in with the mechanism ANONYMOUS; unset: it is not offered.
+    pub anonymous: Option<String>,
+    /// Bytes of messages in memory alone beyond which their publishers are held back; unset: two fifths of the
+    /// memory there is.
+    pub message_memory: Option<u64>,
     /// A mistake for `tests/history`; only a build with debug assertions has a key for it.
     pub planted_bug: PlantedBug,
 }
@@ -144,6 +149,8 @@ impl Default for Config {
             producer_id_expiration_ms: 24 * 60 * 60 * 1000,
             nack_counts: true,
             amqp_version: "4.2.0".to_owned(),
+            anonymous: None,
+            message_memory: None,
             planted_bug: PlantedBug::None,
         }
     }
@@ -220,6 +227,14 @@ impl Config {
             }
             "nack-counts" => store(&mut self.nack_counts, boolean(value)),
             "amqp-version" => store(&mut self.amqp_version, Ok(value.to_owned())),
+            "amqp-anonymous" => {
+                let user =
+                    Some(value.to_owned()).filter(|user| !matches!(user.as_str(), "off" | ""));
+                store(&mut self.anonymous, Ok(user))
+            }
+            "message-memory" => {
+                store(&mut self.message_memory, number(value, 0, u64::MAX).map(Some))
+            }
             #[cfg(debug_assertions)]
             "planted-bug" => store(&mut self.planted_bug, word(value, &PLANTED_BUGS)),
             _ => {
@@ -394,6 +409,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("producer-id-expiration-ms", "how long an idle producer's window is known"),
     setting("nack-counts", "whether basic.nack with requeue counts toward a delivery limit"),
     setting("amqp-version", "version that RabbitMQ clients are told"),
+    setting("amqp-anonymous", "the user that clients without a name are (ANONYMOUS), or off"),
+    setting("message-memory", "bytes of transient messages before their publishers must wait"),
 ];
 
 #[cfg(test)]

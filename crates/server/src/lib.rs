@@ -7,6 +7,7 @@ mod error;
 mod http;
 mod kafka;
 mod listener;
+mod memory;
 mod release;
 mod roles;
 mod shutdown;
@@ -167,6 +168,7 @@ fn open_engine(config: &Config, release: &Arc<Release>) -> Result<Arc<Engine>, S
     options.partitions = config.partitions;
     options.auto_create_topics = config.auto_create_topics;
     options.queues.nack_counts = config.nack_counts;
+    options.queues.memory_bytes_max = config.message_memory.unwrap_or_else(memory::default_max);
     options.planted = config.planted_bug;
     options.groups = config.groups;
     options.transactions = config.transactions;

@@ -49,8 +49,12 @@ impl User {
         })
     }
 
+    pub(super) fn may_come_from(&self, peer: Peer) -> bool {
+        !self.image.loopback_only || peer == Peer::Loopback
+    }
+
     pub(super) fn accepts(&self, password: &[u8], peer: Peer) -> bool {
-        if self.image.loopback_only && peer != Peer::Loopback {
+        if !self.may_come_from(peer) {
             return false;
         }
         match &self.secret {

@@ -125,6 +125,7 @@ impl Broker {
             let newest = fate.items.into_iter().filter_map(place).max();
             arrived.push(Arrived { taken, rejected: fate.rejected, lsn: newest });
         }
+        guards.values_mut().for_each(|(_, state)| self.weigh(state));
         drop(guards);
         let durable = self.store.durable();
         if frame.is_some_and(|lsn| lsn.is_durable(durable)) {
@@ -202,6 +203,7 @@ impl Broker {
             delayed.push(lsn.0, arrives.message.head.due());
             return self.watch(queue, state);
         }
+        state.count_passage(now.monotonic, |traffic| traffic.published += 1);
         let entry = state.entry(&arrives.message.head);
         match lsn {
             Some(lsn) => state.slots.push_logged(entry, lsn),
@@ -253,6 +255,12 @@ impl Arriving {
             [queue] if !queue.is_stream() => Some(queue),
             _ => None,
         }
+    }
+
+    /// Whether a queue would have it in memory alone.
+    pub(super) fn stays_in_memory(&self) -> bool {
+        let head = &self.message.head;
+        self.targets.iter().any(|queue| !queue.is_stream() && !queue.logs(head))
     }
 
     /// As it stands in the log, if any queue may want it there.

@@ -43,6 +43,10 @@ impl Broker {
             let answer = self.apply(&queue, &mut state, command, now, &mut work);
             let source = match answer {
                 Some(Answer::Got { entry, .. }) => {
+                    state.count_passage(now.monotonic, |traffic| {
+                        traffic.redelivered += u64::from(entry.redelivered);
+                        *(if no_ack { &mut traffic.got_no_ack } else { &mut traffic.got }) += 1;
+                    });
                     state.slots.get(Seq(entry.seq.0)).map(|s| s.source())
                 }
                 _ => None,
@@ -277,6 +281,7 @@ impl Broker {
         let mut state = queue.lock();
         let ended: Vec<Lsn> = seqs.iter().filter_map(|seq| state.slots.remove(*seq)).collect();
         self.log_ended(queue, &mut state, ended);
+        self.weigh(&mut state);
     }
 
     /// One command to every queue that the channel has touched.

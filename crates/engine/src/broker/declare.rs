@@ -244,8 +244,18 @@ impl Broker {
             self.log(&mut state, reservation, items);
         }
         drop(state);
-        let state = queue.lock();
+        self.part_with(queue);
+    }
+
+    /// A queue is gone: its timer, and what it counted, go elsewhere.
+    pub(super) fn part_with(&self, queue: &Queue) {
+        let mut state = queue.lock();
         self.timers().change(queue.id, state.deadline, crate::queue::Deadline::default());
+        if let Some(mut meter) = state.traffic.take() {
+            let totals = meter.read(self.clock.now().monotonic).totals;
+            let mut gone = self.gone();
+            gone.1.totals = gone.1.totals.plus(totals);
+        }
     }
 
     /// What `declare-ok` says.

@@ -3,10 +3,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use ottla_store::frame::{Frame, Item};
-use ottla_store::{Lsn, Purpose};
+use ottla_store::{Lsn, Purpose, Refused};
 
 use super::Broker;
 use super::facts::BrokerFact;
@@ -70,7 +71,7 @@ impl Broker {
         let mut effects = std::mem::take(&mut state.effects);
         state.machine.apply(command, now, &mut effects);
         let mut run =
-            Run { queue, state, work, ended: Vec::new(), answer: None, taken_later: None };
+            Run { queue, state, work, now, ended: Vec::new(), answer: None, taken_later: None };
         for effect in effects.drain(..) {
             run.carry_out(effect);
         }
@@ -79,12 +80,38 @@ impl Broker {
             state.effects = effects;
         }
         self.log_ended(queue, state, ended);
+        self.weigh(state);
         let deadline = state.machine.deadline();
         if deadline != state.deadline {
             self.timers().change(queue.id, state.deadline, deadline);
             state.deadline = deadline;
         }
         answer
+    }
+
+    /// Counts what the queue keeps in memory alone. Small changes are told later.
+    pub(super) fn weigh(&self, state: &mut QueueState) {
+        let bytes = state.slots.memory();
+        if bytes.abs_diff(state.weighed) < WEIGHED_BYTES && (bytes > 0 || state.weighed == 0) {
+            return;
+        }
+        match bytes.checked_sub(state.weighed) {
+            Some(more) => self.memory.fetch_add(more, Ordering::Relaxed),
+            None => self.memory.fetch_sub(state.weighed - bytes, Ordering::Relaxed),
+        };
+        state.weighed = bytes;
+    }
+
+    /// Whether messages that would be in memory alone are taken no more.
+    #[must_use]
+    pub fn is_short_of_memory(&self) -> bool {
+        self.memory.load(Ordering::Relaxed) >= self.node.memory_bytes_max
+    }
+
+    /// Whether the disk has no room for anything new.
+    #[must_use]
+    pub fn is_short_of_disk(&self) -> bool {
+        matches!(self.store.reserve(Purpose::Grow, 1, 0), Err(Refused::DiskFull))
     }
 
     /// Logs what ended and what was counted. Nobody waits for it: it costs no sync of its own, and without
@@ -134,6 +161,7 @@ struct Run<'a> {
     queue: &'a Arc<Queue>,
     state: &'a mut QueueState,
     work: &'a mut Work,
+    now: Now,
     ended: Vec<Lsn>,
     answer: Option<Answer>,
     /// Delivered without acknowledgement: it ends when its body has been read.
@@ -153,6 +181,7 @@ impl Run<'_> {
             Effect::GotNothing => self.answer = Some(Answer::GotNothing),
             Effect::Settled { seq } => {
                 if self.taken_later.take() != Some(seq) {
+                    self.state.count_passage(self.now.monotonic, |traffic| traffic.acked += 1);
                     self.end(seq);
                 }
             }
@@ -185,6 +214,7 @@ impl Run<'_> {
             }
             Effect::Deleted { reason, ready } => {
                 self.answer = Some(Answer::Removed(ready));
+                self.state.slots.forget_memory();
                 if reason != DeleteReason::Asked {
                     self.work.ended.push(Arc::clone(self.queue));
                 }
@@ -207,6 +237,10 @@ impl Run<'_> {
         };
         let (mailbox, no_ack) = (Arc::clone(&consumer.mailbox), consumer.no_ack);
         self.delivered(entry.seq);
+        self.state.count_passage(self.now.monotonic, |traffic| {
+            traffic.redelivered += u64::from(entry.redelivered);
+            *(if no_ack { &mut traffic.delivered_no_ack } else { &mut traffic.delivered }) += 1;
+        });
         let reached = self.put(mailbox, Waiting::Delivery(promise));
         self.taken_later = (no_ack && reached).then_some(entry.seq);
     }
@@ -243,6 +277,8 @@ impl Run<'_> {
     }
 }
 
+/// Bytes in memory alone by which a queue may be wrong.
+const WEIGHED_BYTES: u64 = 4096;
 /// Effects of one command whose room is kept for the next.
 const EFFECTS_KEPT_MAX: usize = 64;
 /// Bytes of one count in a fact, at most.

@@ -31,6 +31,8 @@ pub enum ErrorKind {
     Busy,
     /// The disk is full: no reply to a publish, `connection.blocked` instead; 506 for the rest.
     DiskFull,
+    /// Too much is in memory alone: `connection.blocked` instead of a reply to a publish.
+    MemoryFull,
 }
 
 /// A refusal. Its `Display` is the explanation of the reply text, after `NAME - `.

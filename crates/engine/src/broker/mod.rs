@@ -35,6 +35,7 @@ mod state;
 mod stream;
 mod table;
 mod timers;
+mod traffic;
 mod waiting;
 
 #[cfg(test)]
@@ -63,6 +64,7 @@ pub use self::request::{
     Bind, Committed, ConsumeRequest, DeleteIf, ExchangeDeclare, Held, PrefetchScope, Publish,
     Published, QueueDeclare, QueueDeclared, QueueId, QueueStatus, Removed, Seq, Transaction,
 };
+pub use self::traffic::{Measured, Traffic};
 pub use self::waiting::DelayedMessage;
 pub use crate::broker_facts::{
     BindingImage, BrokerExtras, BrokerFact, BrokerImage, ExchangeImage, LimitsImage, MessageImage,
@@ -75,6 +77,7 @@ use self::queue::Queue;
 use self::reply::ReplyConsumer;
 use self::state::{State, Vhost};
 use self::timers::Timers;
+use self::traffic::Meter;
 use crate::broker_facts as facts;
 use crate::catalog::Catalog;
 use crate::chance::{Chance, base64_id};
@@ -124,6 +127,12 @@ pub struct Broker {
     connections: Mutex<BTreeMap<ConnectionId, Arc<Connection>>>,
     chance: Mutex<Chance>,
     next: AtomicU64,
+    /// Messages that clients have published.
+    published: AtomicU64,
+    /// What was published, and what queues did that are gone.
+    gone: Mutex<(Meter, Measured)>,
+    /// Bytes of messages that are nowhere but in memory, nearly.
+    memory: AtomicU64,
 }
 
 impl Broker {
@@ -134,6 +143,16 @@ impl Broker {
         let (name, known) = state.users.get_key_value(user)?;
         let tags = known.image.tags.clone();
         known.accepts(password, peer).then(|| Login { user: Arc::clone(name), tags })
+    }
+
+    /// Lets a user in that needs no password: for the mechanism ANONYMOUS, where an operator has said so. `None`:
+    /// there is no such user, or it may not come from there.
+    #[must_use]
+    pub fn admit_anonymous(&self, user: &str, peer: Peer) -> Option<Login> {
+        let state = self.state();
+        let (name, known) = state.users.get_key_value(user)?;
+        let tags = known.image.tags.clone();
+        known.may_come_from(peer).then(|| Login { user: Arc::clone(name), tags })
     }
 
     /// `None` if everything the channel published is visible; otherwise wait until the log is durable
@@ -161,6 +180,8 @@ impl Broker {
     pub fn tick(&self) {
         let now = self.clock.now();
         let mut work = Work::default();
+        let published = self.published.load(Ordering::Relaxed);
+        self.gone().0.count(now.monotonic, |traffic| traffic.published = published);
         self.retry_stalled(&mut work);
         work.ended.append(&mut self.unforgotten());
         let due = self.timers().due(now);
@@ -302,6 +323,10 @@ impl Broker {
 
     fn unforgotten(&self) -> MutexGuard<'_, Vec<Arc<Queue>>> {
         self.unforgotten.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn gone(&self) -> MutexGuard<'_, (Meter, Measured)> {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn chance(&self) -> MutexGuard<'_, Chance> {

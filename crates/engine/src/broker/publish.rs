@@ -10,7 +10,7 @@ use super::Broker;
 use super::arrive::{Arrived, Arriving, Leaving};
 use super::connection::Channel;
 use super::effects::Work;
-use super::error::BrokerError;
+use super::error::{BrokerError, ErrorKind};
 use super::exchanges::DELAYED;
 use super::message::{Head, Message};
 use super::properties::Properties;
@@ -82,12 +82,17 @@ impl Broker {
         let routed = !arriving.targets.is_empty();
         if !routed {
             self.remember(channel.vhost(), &message);
+            self.published.fetch_add(1, Ordering::Relaxed);
             return Ok(Published::default());
+        }
+        if self.is_short_of_memory() && arriving.stays_in_memory() {
+            return Err(BrokerError::new(ErrorKind::MemoryFull, "too much in memory alone"));
         }
         let mut work = Work::default();
         let arrived = self.arrive_one(arriving, now, &mut work);
         self.finish(work, now);
         let Arrived { rejected, lsn, .. } = arrived?;
+        self.published.fetch_add(1, Ordering::Relaxed);
         self.remember(channel.vhost(), &message);
         channel.last = channel.last.max(lsn);
         Ok(Published { routed, rejected, lsn })
@@ -145,6 +150,8 @@ impl Broker {
         self.finish(work, now);
         let (arrived, _) = arrived?;
         let gathered = std::mem::take(&mut channel.gathered);
+        let count = u64::try_from(gathered.len()).unwrap_or(u64::MAX);
+        self.published.fetch_add(count, Ordering::Relaxed);
         gathered.iter().for_each(|one| self.remember(channel.vhost(), &one.message));
         channel.gathered_bytes = 0;
         let published = arrived.into_iter().map(|Arrived { rejected, lsn, .. }| {
@@ -206,6 +213,8 @@ impl Broker {
             }
             channel.last = channel.last.max(arrived.lsn);
         }
+        let count = u64::try_from(arriving.len()).unwrap_or(u64::MAX);
+        self.published.fetch_add(count, Ordering::Relaxed);
         arriving.iter().for_each(|one| self.remember(channel.vhost(), &one.message));
         for message in replies {
             self.reply_to(&message);

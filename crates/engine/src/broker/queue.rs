@@ -16,7 +16,8 @@ use super::message::Head;
 use super::request::Seq;
 use super::slots::Slots;
 use super::stream::View;
-use crate::clock::{Now, Wall};
+use super::traffic::{Meter, Traffic};
+use crate::clock::{Monotonic, Now, Wall};
 use crate::fact::{ObjectKey, encode};
 use crate::queue::{
     ChannelKey, ConsumerId, Counts, Deadline, Declaration, Effect, Entry, Machine, NEVER,
@@ -62,6 +63,10 @@ pub(super) struct QueueState {
     pub(super) applied: Lsn,
     /// What the timers know.
     pub(super) deadline: Deadline,
+    /// What passed through; nothing until something has.
+    pub(super) traffic: Option<Box<Meter>>,
+    /// What the broker has counted of the bytes in memory.
+    pub(super) weighed: u64,
     /// Room for the effects of a command, empty between them.
     pub(super) effects: Vec<Effect>,
     next: u64,
@@ -115,11 +120,13 @@ pub struct NodeRules {
     /// Whether `basic.nack` with requeue counts toward a delivery limit, as through RabbitMQ 4.2, or
     /// not, as since 4.3.
     pub nack_counts: bool,
+    /// Bytes of messages that are in memory alone, beyond which such messages are taken no more.
+    pub memory_bytes_max: u64,
 }
 
 impl Default for NodeRules {
     fn default() -> Self {
-        Self { nack_counts: true }
+        Self { nack_counts: true, memory_bytes_max: u64::MAX }
     }
 }
 
@@ -145,6 +152,8 @@ impl Queue {
             applied: Lsn::ZERO,
             deadline: Deadline::default(),
             effects: Vec::new(),
+            traffic: None,
+            weighed: 0,
             next: 1,
         };
         Self {
@@ -328,6 +337,11 @@ impl QueueState {
             delayed.push(lsn.0, due);
         }
         self.delayed = Some(delayed);
+    }
+
+    /// Counts what passes.
+    pub(super) fn count_passage(&mut self, now: Monotonic, passage: impl FnOnce(&mut Traffic)) {
+        self.traffic.get_or_insert_default().count(now, passage);
     }
 
     /// Whether what dies here goes somewhere.

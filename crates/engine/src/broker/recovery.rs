@@ -196,6 +196,9 @@ impl BrokerRecovery {
             connections: Mutex::default(),
             chance: Mutex::new(Chance::new(seed)),
             next: 1.into(),
+            published: 0.into(),
+            gone: Mutex::default(),
+            memory: 0.into(),
         };
         broker.adopt_streams();
         let mut found = self.queues;

@@ -17,6 +17,8 @@ use crate::queue::Entry;
 pub(super) struct Slots {
     all: VecDeque<Slot>,
     dead: usize,
+    /// Bytes of the messages that are in memory alone.
+    memory: u64,
 }
 
 /// One message.
@@ -46,6 +48,7 @@ impl Slots {
     /// A message that lives in memory only, newer than all.
     pub(super) fn push_memory(&mut self, entry: Entry, message: Arc<Message>) {
         let place = self.newest();
+        self.memory += weight(&message);
         self.all.push_back(Slot { entry, place, state: State::Memory(message) });
     }
 
@@ -70,7 +73,9 @@ impl Slots {
         let index = self.index(seq)?;
         let slot = self.all.get_mut(index).filter(|slot| slot.is_alive())?;
         let place = slot.lsn();
-        slot.state = State::Dead;
+        if let State::Memory(message) = std::mem::replace(&mut slot.state, State::Dead) {
+            self.memory -= weight(&message);
+        }
         self.dead += 1;
         while self.all.front().is_some_and(|slot| !slot.is_alive()) {
             self.all.pop_front();
@@ -81,6 +86,22 @@ impl Slots {
             self.dead = 0;
         }
         place
+    }
+
+    /// Bytes of the messages that are in memory alone.
+    pub(super) const fn memory(&self) -> u64 {
+        self.memory
+    }
+
+    /// The queue is gone: what is in memory alone is, too.
+    pub(super) fn forget_memory(&mut self) {
+        for slot in &mut self.all {
+            if matches!(slot.state, State::Memory(_)) {
+                slot.state = State::Dead;
+            }
+        }
+        self.all.retain(Slot::is_alive);
+        (self.dead, self.memory) = (0, 0);
     }
 
     /// The living logged ones, ascending.
@@ -116,6 +137,14 @@ impl Slot {
     }
 }
 
+/// What a message takes, about.
+fn weight(message: &Message) -> u64 {
+    let bytes = message.body.len() + message.properties.len() + MESSAGE_BYTES;
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
+/// A message without its texts and its place in the queue.
+const MESSAGE_BYTES: usize = 256;
 /// Ended messages that may stand among the living.
 const COMPACT_FROM: usize = 64;
 

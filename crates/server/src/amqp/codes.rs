@@ -10,8 +10,8 @@ pub(super) enum Trouble {
     Fault(Fault),
     /// Try again once the log has moved.
     Busy,
-    /// Try again once there is room on the disk.
-    DiskFull,
+    /// Try again once there is room; why there is none, in RabbitMQ's words.
+    Full(&'static str),
 }
 
 impl From<Fault> for Trouble {
@@ -30,7 +30,7 @@ const fn code(kind: ErrorKind) -> Option<ReplyCode> {
         ErrorKind::ResourceError => ReplyCode::ResourceError,
         ErrorKind::NotAllowed => ReplyCode::NotAllowed,
         ErrorKind::NotImplemented => ReplyCode::NotImplemented,
-        ErrorKind::Busy | ErrorKind::DiskFull => return None,
+        ErrorKind::Busy | ErrorKind::DiskFull | ErrorKind::MemoryFull => return None,
         _ => ReplyCode::InternalError,
     })
 }
@@ -53,7 +53,8 @@ pub(super) fn publish_refused(
     culprit: MethodId,
 ) -> Trouble {
     match error.kind() {
-        ErrorKind::DiskFull => Trouble::DiskFull,
+        ErrorKind::DiskFull => Trouble::Full("low on disk"),
+        ErrorKind::MemoryFull => Trouble::Full("low on memory"),
         _ => refused(channel, error, culprit),
     }
 }

@@ -25,6 +25,11 @@ pub(super) fn credentials(login: &Authenticate) -> Option<Credentials> {
     }
 }
 
+/// RFC 4505: whoever comes. What is said along is a trace for people.
+pub(super) fn is_anonymous(login: &Authenticate) -> bool {
+    login.mechanism.as_bytes() == b"ANONYMOUS"
+}
+
 /// RFC 4616: authorisation, name and password behind a zero each. Nobody may act for another.
 fn plain(response: &Bytes) -> Option<Credentials> {
     let mut parts = response.splitn(3, |octet| *octet == 0);

@@ -6,6 +6,7 @@ mod codes;
 mod driver;
 mod handlers;
 mod login;
+mod outgoing;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,8 @@ pub(crate) struct Context {
     engine: Arc<Engine>,
     release: Arc<Release>,
     settings: Arc<Settings>,
+    /// Whom the mechanism ANONYMOUS means, if it is offered.
+    anonymous: Option<Arc<str>>,
 }
 
 impl Context {
@@ -42,11 +45,17 @@ impl Context {
             .with("platform", concat!("Ottla ", env!("CARGO_PKG_VERSION")))
             .with("product", "RabbitMQ")
             .with("version", config.amqp_version.clone());
+        let mechanisms: &[u8] = match config.anonymous {
+            Some(_) => b"PLAIN AMQPLAIN ANONYMOUS",
+            None => b"PLAIN AMQPLAIN",
+        };
         let settings = Settings {
+            mechanisms: bytes::Bytes::from_static(mechanisms),
             server_properties: properties.encode().unwrap_or_default(),
             ..Settings::default()
         };
-        Self { engine, release, settings: Arc::new(settings) }
+        let anonymous = config.anonymous.as_deref().map(Arc::from);
+        Self { engine, release, settings: Arc::new(settings), anonymous }
     }
 
     fn broker(&self) -> &Broker {

@@ -15,17 +15,18 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use ottla_amqp_proto::{
-    Authenticate, ChannelId, Confirm, Connection, Delivery, Event, Fault, MethodId, Output, Phase,
-    RawTable, Refusal, ReplyCode, ShortStr, Tick, methods,
+    Authenticate, ChannelId, Connection, Event, Fault, MethodId, Output, Phase, RawTable, Refusal,
+    ReplyCode, ShortStr, Tick, methods,
 };
 use ottla_engine::Lsn;
-use ottla_engine::broker::{self, Login, Parcel, Peer};
+use ottla_engine::broker::{self, Login, Peer};
 use ottla_engine::queue::ChannelKey;
 use tokio::task::JoinHandle;
 
-use super::channel::{Channel, Mode, Wait};
+use super::channel::{Channel, Wait};
 use super::codes::{self, Trouble};
 use super::handlers::{self, Answer, Call};
+use super::outgoing::{confirm, hand_out};
 use super::{Context, arguments, is_local, login};
 
 /// One connection, without its socket.
@@ -206,11 +207,14 @@ impl Session {
 
     fn authenticate(&mut self, login: &Authenticate) {
         self.introduction = (login.mechanism.clone(), login.client_properties.clone());
+        let peer = if is_local(self.remote) { Peer::Loopback } else { Peer::Remote };
+        let context = Arc::clone(&self.context);
+        if let Some(user) = context.anonymous.as_ref().filter(|_| login::is_anonymous(login)) {
+            return self.judged(context.broker().admit_anonymous(user, peer));
+        }
         let Some(credentials) = login::credentials(login) else {
             return self.refuse_login("");
         };
-        let peer = if is_local(self.remote) { Peer::Loopback } else { Peer::Remote };
-        let context = Arc::clone(&self.context);
         // hashing a password is slow on purpose
         self.judging = Some(tokio::task::spawn_blocking(move || {
             let login::Credentials { user, password } = credentials;
@@ -227,12 +231,16 @@ impl Session {
         let Some(judging) = &mut self.judging else { return };
         let Poll::Ready(judged) = Pin::new(judging).poll(context) else { return };
         self.judging = None;
-        match judged {
-            Ok(Some(login)) => {
+        self.judged(judged.ok().flatten());
+    }
+
+    fn judged(&mut self, login: Option<Login>) {
+        match login {
+            Some(login) => {
                 self.login = Some(login);
                 self.wire.machine.accept_login(&mut self.wire.out);
             }
-            _ => self.refuse_login("name or password"),
+            None => self.refuse_login("name or password"),
         }
     }
 
@@ -320,8 +328,8 @@ impl Session {
                 Ok(()) => {}
                 Err(Trouble::Fault(fault)) => return self.fail(&fault),
                 Err(Trouble::Busy) => return self.hold_for(number, event, self.visible),
-                Err(Trouble::DiskFull) => {
-                    self.block();
+                Err(Trouble::Full(why)) => {
+                    self.block(why);
                     return self.hold(number, event, Wait::Until(self.now + DISK_RETRY));
                 }
             }
@@ -358,8 +366,8 @@ impl Session {
             Ok(Answer::Close) => return self.close_channel(number),
             Err(Trouble::Fault(fault)) => return self.fail(&fault),
             Err(Trouble::Busy) => return self.hold_for(number, event, self.visible),
-            Err(Trouble::DiskFull) => {
-                self.block();
+            Err(Trouble::Full(why)) => {
+                self.block(why);
                 return self.hold(number, event, Wait::Until(self.now + DISK_RETRY));
             }
         }
@@ -380,8 +388,8 @@ impl Session {
             Ok(()) => return,
             Err(Trouble::Fault(fault)) => return self.fail(&fault),
             Err(Trouble::Busy) => LOG_RETRY,
-            Err(Trouble::DiskFull) => {
-                self.block();
+            Err(Trouble::Full(why)) => {
+                self.block(why);
                 DISK_RETRY
             }
         };
@@ -684,10 +692,10 @@ impl Session {
         self.over = Some(self.now + STOP_PATIENCE);
     }
 
-    fn block(&mut self) {
+    fn block(&mut self, why: &'static str) {
         if !self.blocked {
             self.blocked = true;
-            self.wire.machine.blocked(ShortStr::from_static("low on disk"), &mut self.wire.out);
+            self.wire.machine.blocked(ShortStr::from_static(why), &mut self.wire.out);
         }
     }
 
@@ -729,52 +737,6 @@ fn channel_of(event: &Event) -> ChannelId {
         Event::Publish(publish) => publish.channel,
         Event::Method { channel, .. } | Event::ChannelClose { channel, .. } => *channel,
         _ => ChannelId::CONNECTION,
-    }
-}
-
-/// Says what has become of publishes, up to the first that still waits for the log.
-fn confirm(wire: &mut Wire, channel: &mut Channel, visible: Lsn) {
-    let Mode::Confirm(confirms) = &mut channel.mode else { return };
-    let number = channel.number;
-    confirms.release(visible.0, |answer| match answer {
-        Confirm::Ack { tag, multiple } => wire.machine.ack(number, tag, multiple, &mut wire.out),
-        Confirm::Nack { tag } => wire.machine.nack(number, tag, &mut wire.out),
-    });
-}
-
-/// Writes what came out of the mailbox.
-fn hand_out(wire: &mut Wire, channel: &mut Channel, parcel: Parcel) {
-    match parcel {
-        Parcel::Delivery(delivery) => {
-            let delivery_tag = match delivery.held {
-                Some(held) => channel.tags.push(held),
-                None => channel.tags.skip(),
-            };
-            let delivery = Delivery {
-                consumer_tag: channel.names.consumer.of(&delivery.tag),
-                delivery_tag,
-                redelivered: delivery.redelivered,
-                exchange: channel.names.exchange.of(&delivery.exchange),
-                routing_key: channel.names.key.of(&delivery.routing_key),
-                properties: &delivery.properties,
-                body: &delivery.body,
-            };
-            wire.machine.deliver(channel.number, &delivery, &mut wire.out);
-        }
-        Parcel::Cancelled { tag, .. } => {
-            if wire.machine.capabilities().consumer_cancel_notify {
-                let cancel =
-                    methods::BasicCancel { consumer_tag: ShortStr::cut(&tag), no_wait: true };
-                wire.machine.send(channel.number, cancel, &mut wire.out);
-            }
-        }
-        Parcel::TimedOut { message, .. } => {
-            let tag = channel.tags.iter().find(|(_, held)| **held == message).map(|(tag, _)| tag);
-            if let Some(tag) = tag {
-                let forgotten = channel.tags.settle(tag);
-                debug_assert!(forgotten.is_ok(), "a tag that was just seen");
-            }
-        }
     }
 }
 

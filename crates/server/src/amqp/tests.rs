@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use bytes::{Buf, Bytes, BytesMut};
 use ottla_amqp_proto::methods::{
     BasicAck, BasicConsume, BasicGet, BasicPublish, ChannelOpen, ConfirmSelect, ConnectionOpen,
-    ConnectionStartOk, ConnectionTuneOk, QueueDeclare,
+    ConnectionStartOk, ConnectionTuneOk, QueueDeclare, QueuePurge,
 };
 use ottla_amqp_proto::{
     Assembler, BasicProperties, ChannelId, Command, Content, FrameKind, Method, Output,
-    PROTOCOL_HEADER, ShortStr, split_frame, write_command, write_method,
+    PROTOCOL_HEADER, RawTable, ShortStr, Table, Value, split_frame, write_command, write_method,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -20,15 +20,26 @@ use crate::config::{Config, Listen};
 
 /// A server with a data directory of its own.
 async fn serve(story: &str) -> (Server, PathBuf) {
+    serve_with(story, |_| {}).await
+}
+
+async fn serve_with(story: &str, change: impl FnOnce(&mut Config)) -> (Server, PathBuf) {
     let data = std::env::temp_dir().join(format!("ottla-amqp-{}-{story}", std::process::id()));
-    let config = Config {
+    let mut config = Config {
         data: data.clone(),
         kafka: Listen::Off,
         http: Listen::Off,
         amqp: Listen::On(vec!["127.0.0.1:0".parse().unwrap()]),
         ..Config::default()
     };
+    change(&mut config);
     (Server::start(config).await.unwrap(), data)
+}
+
+/// What a client says of itself that knows one thing.
+fn able_to(capability: &'static str) -> RawTable {
+    let able = Table::new().with(capability, Value::Bool(true));
+    Table::new().with("capabilities", able).encode().unwrap()
 }
 
 /// A client that knows its codec and no manners.
@@ -42,6 +53,10 @@ struct Client {
 impl Client {
     /// Logged in, with channel 1 open.
     async fn connect(server: &Server) -> Self {
+        Self::log_in(server, "PLAIN", Bytes::from_static(b"\0guest\0guest")).await
+    }
+
+    async fn log_in(server: &Server, mechanism: &'static str, response: Bytes) -> Self {
         let socket = TcpStream::connect(server.startup().amqp[0]).await.unwrap();
         let (input, output) = (BytesMut::new(), Output::new());
         let mut client = Self { socket, input, output, assemblers: HashMap::new() };
@@ -50,10 +65,10 @@ impl Client {
         client.say(
             0,
             ConnectionStartOk {
-                mechanism: ShortStr::from_static("PLAIN"),
-                response: Bytes::from_static(b"\0guest\0guest"),
+                mechanism: ShortStr::from_static(mechanism),
+                response,
                 locale: ShortStr::from_static("en_US"),
-                ..ConnectionStartOk::default()
+                client_properties: able_to("connection.blocked"),
             },
         );
         let Method::ConnectionTune(tune) = client.hear().await else { panic!("no tune") };
@@ -80,9 +95,14 @@ impl Client {
     }
 
     fn publish(&mut self, key: &'static str, body: impl Into<Bytes>) {
+        self.publish_in_mode(2, key, body);
+    }
+
+    fn publish_in_mode(&mut self, mode: u8, key: &'static str, body: impl Into<Bytes>) {
         let routing_key = ShortStr::from_static(key);
         let publish = BasicPublish { routing_key, ..BasicPublish::default() };
-        let properties = BasicProperties { delivery_mode: Some(2), ..BasicProperties::default() };
+        let properties =
+            BasicProperties { delivery_mode: Some(mode), ..BasicProperties::default() };
         let content = Content { properties: properties.encode(), body: body.into() };
         write_command(ChannelId(1), &publish.into(), &content, 131_072, &mut self.output);
     }
@@ -224,4 +244,99 @@ async fn a_consumer_that_never_reads_leaves_the_messages_in_the_queue() {
     assert!(publisher.ready("orders").await > 100, "a slow consumer was sent everything");
     server.stop().await.unwrap();
     std::fs::remove_dir_all(data).unwrap();
+}
+
+#[tokio::test]
+async fn publishers_wait_while_transient_messages_fill_the_memory() {
+    let (server, data) = serve_with("memory", |config| config.message_memory = Some(100_000)).await;
+    let mut worker = Client::connect(&server).await;
+    worker.declare("orders", false);
+    assert!(matches!(worker.hear().await, Method::QueueDeclareOk(_)));
+    let mut publisher = Client::connect(&server).await;
+    for _ in 0..120 {
+        publisher.publish_in_mode(1, "orders", vec![7; 1024]);
+    }
+    let Method::ConnectionBlocked(blocked) = publisher.hear().await else { panic!("not blocked") };
+    assert_eq!(blocked.reason, "low on memory");
+    let taken = worker.ready("orders").await;
+    assert!((70..100).contains(&taken), "{taken} of 120 in 100 kB");
+    worker.say(1, ConfirmSelect::default());
+    assert!(matches!(worker.hear().await, Method::ConfirmSelectOk(_)));
+    worker.publish("orders", "what goes to the disk is not held back");
+    assert!(matches!(worker.hear().await, Method::BasicAck(_)));
+    let queue = ShortStr::from_static("orders");
+    worker.say(1, QueuePurge { queue, ..QueuePurge::default() });
+    assert!(
+        matches!(worker.hear().await, Method::QueuePurgeOk(ok) if ok.message_count == taken + 1)
+    );
+    assert!(matches!(publisher.hear().await, Method::ConnectionUnblocked(_)));
+    assert_eq!(publisher.ready("orders").await, 120 - taken, "those that waited, none lost");
+    server.stop().await.unwrap();
+    std::fs::remove_dir_all(data).unwrap();
+}
+
+#[tokio::test]
+async fn a_client_without_a_name_is_whom_the_operator_says() {
+    let (server, data) =
+        serve_with("anonymous", |config| config.anonymous = Some("guest".to_owned())).await;
+    let mut client = Client::log_in(&server, "ANONYMOUS", Bytes::from_static(b"anyone")).await;
+    client.declare("orders", false);
+    assert!(matches!(client.hear().await, Method::QueueDeclareOk(_)));
+    server.stop().await.unwrap();
+    std::fs::remove_dir_all(data).unwrap();
+}
+
+/// What a client at that address hears to start-ok.
+async fn answer_at(remote: &str, mechanism: &'static str, enough: &str) -> String {
+    let data = std::env::temp_dir().join(format!(
+        "ottla-amqp-{}-{mechanism}-{}",
+        std::process::id(),
+        remote.replace([':', '.', '[', ']'], "-")
+    ));
+    let config = Config { data: data.clone(), ..Config::default() };
+    let release = std::sync::Arc::new(crate::release::Release::default());
+    let engine = crate::open_engine(&config, &release).unwrap();
+    let context = std::sync::Arc::new(super::Context::new(&config, engine, release));
+    let (mut client, server) = tokio::io::duplex(64 << 10);
+    let shutdown = crate::shutdown::Shutdown::default();
+    let ends = (remote.parse().unwrap(), None);
+    let driving = tokio::spawn(super::driver::drive(server, context, ends, shutdown.subscribe()));
+    let mut output = Output::new();
+    let start = ConnectionStartOk {
+        mechanism: ShortStr::from_static(mechanism),
+        response: Bytes::from_static(b"\0guest\0guest"),
+        locale: ShortStr::from_static("en_US"),
+        client_properties: able_to("authentication_failure_close"),
+    };
+    write_method(ChannelId(0), &start.into(), &mut output);
+    client.write_all(&PROTOCOL_HEADER).await.unwrap();
+    client.write_all(&output.copy_to_bytes(output.remaining())).await.unwrap();
+    let mut heard = Vec::new();
+    while !String::from_utf8_lossy(&heard).contains(enough) {
+        assert!(client.read_buf(&mut heard).await.unwrap() > 0, "closed without a word");
+    }
+    driving.abort();
+    drop(driving.await);
+    std::fs::remove_dir_all(data).unwrap();
+    String::from_utf8_lossy(&heard).into_owned()
+}
+
+#[tokio::test]
+async fn guest_is_refused_from_elsewhere_in_rabbitmqs_words() {
+    let words = "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN. For details see \
+                 the broker logfile.";
+    for remote in ["203.0.113.7:40000", "[2001:db8::7]:40000"] {
+        answer_at(remote, "PLAIN", words).await;
+    }
+    let tune = "\0\u{a}\0\u{1e}"; // connection.tune
+    for remote in ["127.0.0.1:40000", "127.8.9.10:40000", "[::1]:40000", "[::ffff:127.0.0.1]:40000"]
+    {
+        answer_at(remote, "PLAIN", tune).await;
+    }
+}
+
+#[tokio::test]
+async fn nobody_comes_without_a_name_unless_told() {
+    let heard = answer_at("127.0.0.1:40001", "ANONYMOUS", "unknown authentication mechanism").await;
+    assert!(heard.contains("PLAIN AMQPLAIN") && !heard.contains("AMQPLAIN ANONYMOUS"));
 }

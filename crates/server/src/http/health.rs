@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::api::{Answer, Call};
 use super::ask::Verb;
+use super::overview::NODE;
 use super::problem::{Problem, Reply};
 
 pub(super) fn check(call: &Call<'_>, path: &[&str]) -> Answer {
@@ -13,13 +14,9 @@ pub(super) fn check(call: &Call<'_>, path: &[&str]) -> Answer {
     }
     let ok = || Ok(Reply::Json(json!({"status": "ok"})));
     match path {
-        [
-            "alarms"
-            | "local-alarms"
-            | "virtual-hosts"
-            | "is-in-service"
-            | "ready-to-serve-clients",
-        ]
+        ["alarms"] => alarms(call, "There are alarms in effect in the cluster"),
+        ["local-alarms"] => alarms(call, "There are alarms in effect on the node"),
+        ["virtual-hosts" | "is-in-service" | "ready-to-serve-clients"]
         | [
             "below-node-connection-limit"
             | "metadata-store"
@@ -54,6 +51,19 @@ pub(super) fn check(call: &Call<'_>, path: &[&str]) -> Answer {
         }
         _ => Err(Problem::missing()),
     }
+}
+
+/// Whether publishers have to wait, and for what.
+fn alarms(call: &Call<'_>, reason: &str) -> Answer {
+    let broker = call.broker();
+    let known = [("memory", broker.is_short_of_memory()), ("disk", broker.is_short_of_disk())];
+    let alarms = known.iter().filter(|(_, on)| *on);
+    let alarms: Vec<_> =
+        alarms.map(|(resource, _)| json!({"node": NODE, "resource": resource})).collect();
+    if alarms.is_empty() {
+        return Ok(Reply::Json(json!({"status": "ok"})));
+    }
+    Ok(Reply::Failed(json!({"status": "failed", "reason": reason, "alarms": alarms})))
 }
 
 /// Whether what is written becomes durable: a virtual host that answers is one the log works for.

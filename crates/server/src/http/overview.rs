@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::api::{Answer, Call};
 use super::ask::Verb;
 use super::problem::{Problem, Reply};
+use super::queues::message_stats;
 
 /// Paths of one part that belong to nothing else.
 pub(super) fn answer(call: &mut Call<'_>, path: &[&str]) -> Answer {
@@ -73,7 +74,7 @@ fn overview(call: &Call<'_>) -> Value {
     let version = &call.context.version;
     json!({
         "management_version": version,
-        "rates_mode": "none",
+        "rates_mode": "basic",
         "exchange_types": kinds,
         "product_name": "RabbitMQ",
         "product_version": version,
@@ -87,7 +88,7 @@ fn overview(call: &Call<'_>) -> Value {
         "disable_stats": false,
         "enable_queue_totals": false,
         "is_op_policy_updating_enabled": true,
-        "message_stats": {},
+        "message_stats": message_stats(&call.broker().measured()).unwrap_or_else(|| json!({})),
         "churn_rates": {},
         "queue_totals": {
             "messages": totals.ready + totals.unacked,
@@ -112,8 +113,8 @@ fn node(call: &Call<'_>) -> Value {
         "name": NODE,
         "type": "disc",
         "running": true,
-        "mem_alarm": false,
-        "disk_free_alarm": false,
+        "mem_alarm": call.broker().is_short_of_memory(),
+        "disk_free_alarm": call.broker().is_short_of_disk(),
         "partitions": [],
         "uptime": call.context.engine.now().monotonic.0,
         "applications": [],

@@ -137,6 +137,9 @@ impl From<BrokerError> for Problem {
                 "disk_full",
                 "there is no room on the disk",
             ),
+            ErrorKind::MemoryFull => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "memory_full", "low on memory")
+            }
             ErrorKind::ResourceError => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "resource_error", text)
             }

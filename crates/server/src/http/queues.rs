@@ -1,6 +1,6 @@
 //! Queues.
 
-use ottla_engine::broker::{DeleteIf, QueueDeclare, QueueView};
+use ottla_engine::broker::{DeleteIf, Measured, QueueDeclare, QueueView, Traffic};
 use serde_json::{Value, json};
 
 use super::api::{Answer, Call, truth};
@@ -119,8 +119,36 @@ pub(super) fn queue_json(view: &QueueView) -> Value {
         "messages_ready_details": {"rate": 0.0},
         "messages_unacknowledged_details": {"rate": 0.0},
     });
+    if let (Value::Object(fields), Some(stats)) = (&mut shown, message_stats(&view.measured)) {
+        fields.insert("message_stats".to_owned(), stats);
+    }
     if let (Value::Object(fields), Some(owner)) = (&mut shown, &view.owner) {
         fields.insert("owner_pid_details".to_owned(), owner_json(owner));
     }
     shown
+}
+
+/// What passed through, as RabbitMQ names it; nothing as long as nothing has.
+pub(super) fn message_stats(measured: &Measured) -> Option<Value> {
+    if measured.totals == Traffic::default() {
+        return None;
+    }
+    let names: [(&str, fn(&Traffic) -> u64); 8] = [
+        ("publish", |traffic| traffic.published),
+        ("deliver", |traffic| traffic.delivered),
+        ("deliver_no_ack", |traffic| traffic.delivered_no_ack),
+        ("get", |traffic| traffic.got),
+        ("get_no_ack", |traffic| traffic.got_no_ack),
+        ("deliver_get", Traffic::handed_out),
+        ("redeliver", |traffic| traffic.redelivered),
+        ("ack", |traffic| traffic.acked),
+    ];
+    let mut stats = serde_json::Map::new();
+    for (name, of) in names {
+        let thousandths = u32::try_from(of(&measured.rates)).unwrap_or(u32::MAX);
+        let rate = f64::from(thousandths) / 1000.0;
+        stats.insert(name.to_owned(), json!(of(&measured.totals)));
+        stats.insert(format!("{name}_details"), json!({"rate": rate}));
+    }
+    Some(Value::Object(stats))
 }

@@ -13,7 +13,7 @@ use crate::broker::error::{BrokerError, ErrorKind};
 use crate::broker::facts::{BrokerFact, LimitsImage, VhostAbout};
 use crate::broker::queue::Queue;
 use crate::broker::stream::cancel_all;
-use crate::queue::{Command, Deadline, QueueType};
+use crate::queue::{Command, QueueType};
 
 /// A virtual host as an operator sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,8 +101,7 @@ impl Broker {
             if queue.is_stream() {
                 work.wake.extend(cancel_all(&queue));
             }
-            let known = queue.lock().deadline;
-            self.timers().change(queue.id, known, Deadline::default());
+            self.part_with(&queue);
         }
         self.finish(work, now);
         Ok(lsn)

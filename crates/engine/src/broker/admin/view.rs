@@ -7,6 +7,7 @@ use crate::broker::Broker;
 use crate::broker::connection::{ChannelCard, Connection};
 use crate::broker::queue::Queue;
 use crate::broker::state::{State, Vhost};
+use crate::broker::traffic::Measured;
 use crate::exchange::{Binding, Destination};
 use crate::queue::{ChannelKey, Counts, QueueType};
 use crate::value::Arguments;
@@ -37,6 +38,8 @@ pub struct QueueView {
     pub operator_policy: Option<Box<str>>,
     /// What both say together.
     pub effective: Arguments,
+    /// What passed through.
+    pub measured: Measured,
     /// The one consumer that gets messages, where there is only one.
     pub active_consumer: Option<Arc<str>>,
     /// The connection it belongs to, if it is exclusive.
@@ -184,10 +187,13 @@ impl Broker {
             }
         }
         let counts = queue.counts(&self.store);
-        let active_consumer = {
-            let state = queue.lock();
+        let now = self.clock.now().monotonic;
+        let (active_consumer, measured) = {
+            let mut state = queue.lock();
+            let measured = state.traffic.as_mut().map(|meter| meter.read(now));
             let active = state.machine.active_consumer();
-            active.and_then(|id| state.consumers.get(&id)).map(|c| Arc::clone(&c.tag))
+            let tag = active.and_then(|id| state.consumers.get(&id)).map(|c| Arc::clone(&c.tag));
+            (tag, measured.unwrap_or_default())
         };
         let single = counts.consumers > 0;
         QueueView {
@@ -202,6 +208,7 @@ impl Broker {
             policy: policy.map(|policy| policy.name.clone()),
             operator_policy: operator.map(|policy| policy.name.clone()),
             effective,
+            measured,
             active_consumer: active_consumer.filter(|_| single),
             owner: queue.owner.and_then(|id| self.connections().get(&id).map(|c| owner(c, 0))),
         }
@@ -299,6 +306,25 @@ impl Broker {
             }));
         }
         found
+    }
+
+    /// What passed through all queues, those that are gone included; `published` is what clients published,
+    /// however many queues it went to.
+    #[must_use]
+    pub fn measured(&self) -> Measured {
+        let now = self.clock.now().monotonic;
+        let mut measured = Measured::default();
+        for queue in self.all_queues(None, None) {
+            if let Some(meter) = &mut queue.lock().traffic {
+                measured = measured.plus(meter.read(now));
+            }
+        }
+        let mut gone = self.gone();
+        let publishing = gone.0.read(now);
+        measured = measured.plus(gone.1);
+        measured.totals.published = publishing.totals.published;
+        measured.rates.published = publishing.rates.published;
+        measured
     }
 
     /// How much of everything there is.

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
 
 use super::rig::*;
-use crate::broker::{ConsumeRequest, PrefetchScope};
+use crate::Options;
+use crate::broker::{ConsumeRequest, DeleteIf, ErrorKind, PrefetchScope, Publish, Traffic};
 use crate::queue::Outcome;
 use crate::value::{Arguments, Value};
 
@@ -205,7 +206,7 @@ fn nothing_is_lost_or_doubled_between_threads() {
             scope.spawn(move || {
                 for n in 0..EACH {
                     let properties = if n % 3 == 0 { transient() } else { persistent() };
-                    let publish = crate::broker::Publish {
+                    let publish = Publish {
                         exchange: "",
                         routing_key: if n % 2 == 0 { "a" } else { "b" },
                         properties,
@@ -273,4 +274,105 @@ fn a_channels_shared_prefetch_counts_over_all_its_queues() {
     };
     assert_eq!(of("a"), ["a0", "a1", "a2", "a3"]);
     assert_eq!(of("b"), ["b0", "b1", "b2", "b3"]);
+}
+
+#[test]
+fn what_passes_is_counted_and_deleted_queues_stay_in_the_sum() {
+    let rig = Rig::new();
+    let mut channel = rig.channel();
+    for queue in ["a", "b"] {
+        rig.queue(&mut channel, queue, &[]);
+        rig.bind(&mut channel, queue, "amq.fanout", "");
+    }
+    for body in ["1", "2", "3"] {
+        rig.publish_with(&mut channel, "amq.fanout", "", body, transient());
+    }
+    let got = rig.get(&mut channel, "a").unwrap();
+    rig.settle(&channel, &got, Outcome::Nack);
+    let got = rig.get(&mut channel, "a").unwrap();
+    rig.settle(&channel, &got, Outcome::Ack);
+    rig.consume(&mut channel, "b", true);
+    assert_eq!(rig.take(&channel).len(), 3);
+    rig.pass(10_000);
+    let of = |queue: &str| rig.broker().queue_view("/", queue).unwrap().measured.totals;
+    let a = Traffic { published: 3, got: 2, redelivered: 1, acked: 1, ..Traffic::default() };
+    let b = Traffic { published: 3, delivered_no_ack: 3, ..Traffic::default() };
+    assert_eq!((of("a"), of("b")), (a, b));
+    rig.broker().delete_queue(&mut channel, "b", DeleteIf::default()).unwrap();
+    let all = rig.broker().measured();
+    assert_eq!(all.totals, Traffic { published: 3, ..a.plus(b) }, "three were published");
+    assert_eq!(all.rates, Traffic::default(), "and none of late");
+}
+
+#[test]
+fn transient_messages_stop_where_the_memory_for_them_ends() {
+    let mut options = Options::new(ottla_store::Durability::Sync, 7);
+    options.queues.memory_bytes_max = 1_000_000;
+    let rig = Rig::with(options);
+    let mut channel = rig.channel();
+    let body = "x".repeat(10_000);
+    let fill = |channel: &mut crate::broker::Channel, queue: &str| -> u64 {
+        for count in 0..1_000 {
+            let publish = Publish {
+                exchange: "",
+                routing_key: queue,
+                properties: transient(),
+                body: bytes::Bytes::from(body.clone()),
+            };
+            if let Err(error) = rig.broker().publish(channel, publish) {
+                assert_eq!(error.kind(), ErrorKind::MemoryFull);
+                return count;
+            }
+        }
+        panic!("no end");
+    };
+    rig.queue(&mut channel, "a", &[]);
+    rig.queue(&mut channel, "b", &[]);
+    let count = fill(&mut channel, "a");
+    assert!((90..100).contains(&count), "{count} of 10 kB in 1 MB");
+    assert_eq!(fill(&mut channel, "b"), 0, "one bound for all queues");
+    rig.publish(&mut channel, "b", "persistent");
+    rig.sync();
+    assert_eq!(rig.ready(&mut channel, "b"), 1);
+    rig.broker().purge_queue(&mut channel, "a").unwrap();
+    assert_eq!(fill(&mut channel, "a"), count);
+    for _ in 0..10 {
+        rig.body(&mut channel, "a");
+    }
+    assert_eq!(fill(&mut channel, "b"), 10);
+    rig.broker().delete_queue(&mut channel, "a", DeleteIf::default()).unwrap();
+    assert_eq!(fill(&mut channel, "b"), count - 10);
+}
+
+/// `get-ok` goes out when the log says that the message may have been out: after a crash it says so, too.
+#[test]
+fn what_get_hands_out_waits_until_a_crash_could_not_hide_it() {
+    for seed in 0..10 {
+        let rig = Rig::new();
+        let mut channel = rig.channel();
+        rig.queue(&mut channel, "q", &[]);
+        rig.publish(&mut channel, "q", "x");
+        rig.sync();
+        let got = rig.get(&mut channel, "q").unwrap();
+        assert!(!got.redelivered && !got.lsn.is_durable(rig.engine.durable()), "it waits");
+        rig.engine.store().commit().unwrap();
+        assert!(got.lsn.is_durable(rig.engine.durable()), "now it goes out");
+        let rig = rig.crashed(seed);
+        let again = rig.get(&mut rig.channel(), "q").unwrap();
+        assert!(again.redelivered, "seed {seed}");
+    }
+    let rig = Rig::new();
+    let mut channel = rig.channel();
+    rig.queue(&mut channel, "q", &[]);
+    rig.publish(&mut channel, "q", "x");
+    rig.sync();
+    for (round, outcome) in [Outcome::Nack, Outcome::Reject].into_iter().enumerate() {
+        let got = rig.get(&mut channel, "q").unwrap();
+        assert_eq!(got.redelivered, round > 0);
+        rig.settle(&channel, &got, outcome);
+    }
+    let mut lost = rig.channel();
+    assert!(rig.get(&mut lost, "q").unwrap().redelivered);
+    rig.broker().close_channel(lost);
+    assert!(rig.get(&mut channel, "q").unwrap().redelivered, "its channel was lost");
 }

@@ -48,7 +48,7 @@ pub(super) enum Answer {
 type Handled = Result<Answer, Trouble>;
 
 /// Does what the client asks for on a channel. Asked again after [`Trouble::Busy`] and
-/// [`Trouble::DiskFull`]: until then nothing has happened.
+/// [`Trouble::Full`]: until then nothing has happened.
 pub(super) fn handle(call: &mut Call<'_>, event: &Event) -> Handled {
     let method = match event {
         Event::Publish(publish) => return basic::publish(call, publish),

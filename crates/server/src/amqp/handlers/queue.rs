@@ -1,11 +1,12 @@
 //! Class queue.
 
-use ottla_amqp_proto::ShortStr;
+use ottla_amqp_proto::{ReplyCode, ShortStr};
 use ottla_amqp_proto::methods::{
     QueueBind, QueueBindOk, QueueDeclare, QueueDeclareOk, QueueDelete, QueueDeleteOk, QueuePurge,
     QueuePurgeOk, QueueUnbind, QueueUnbindOk,
 };
 use ottla_engine::broker;
+use ottla_engine::value::Value;
 
 use super::{Call, Handled, count, reply, text};
 use crate::amqp::arguments::arguments;
@@ -27,14 +28,14 @@ pub(super) fn declare(call: &mut Call<'_>, declare: &QueueDeclare) -> Handled {
         call.broker.declare_queue(link, queue)
     };
     let declared = declared.map_err(|error| {
-        if error.text().starts_with("inequivalent arg 'x-") {
-            // the client's own words are RabbitMQ's: programs match on them
-            tracing::info!(
-                "{error}: a queue's arguments never change; `ottla queue move '{name}' --to NEW` carries its \
-                 messages over to one declared as you want it (docs/guide/orders-406.md)"
-            );
+        let stream = arguments(&declare.arguments);
+        let stream = stream.get("x-queue-type").and_then(Value::as_str) == Some("stream");
+        if stream || !error.text().starts_with("inequivalent arg 'x-") {
+            return call.refused(&error, QueueDeclare::ID);
         }
-        call.refused(&error, QueueDeclare::ID)
+        // RabbitMQ's words come first, as programs match on them; docs/guide/orders-406.md says the rest
+        let text = format!("{error}; ottla queue move '{name}' --to NEW");
+        call.fault(ReplyCode::PreconditionFailed, text, QueueDeclare::ID)
     })?;
     let done = QueueDeclareOk {
         queue: ShortStr::cut(&declared.name),
