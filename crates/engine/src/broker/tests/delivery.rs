@@ -299,6 +299,10 @@ fn what_passes_is_counted_and_deleted_queues_stay_in_the_sum() {
     let b = Traffic { published: 3, delivered_no_ack: 3, ..Traffic::default() };
     assert_eq!((of("a"), of("b")), (a, b));
     rig.broker().delete_queue(&mut channel, "b", DeleteIf::default()).unwrap();
+    for _ in 0..2 {
+        rig.pass(5_000);
+        rig.broker().queue_view("/", "a").unwrap();
+    }
     let all = rig.broker().measured();
     assert_eq!(all.totals, Traffic { published: 3, ..a.plus(b) }, "three were published");
     assert_eq!(all.rates, Traffic::default(), "and none of late");

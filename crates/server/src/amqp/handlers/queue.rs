@@ -1,10 +1,10 @@
 //! Class queue.
 
-use ottla_amqp_proto::{ReplyCode, ShortStr};
 use ottla_amqp_proto::methods::{
     QueueBind, QueueBindOk, QueueDeclare, QueueDeclareOk, QueueDelete, QueueDeleteOk, QueuePurge,
     QueuePurgeOk, QueueUnbind, QueueUnbindOk,
 };
+use ottla_amqp_proto::{ReplyCode, ShortStr};
 use ottla_engine::broker;
 use ottla_engine::value::Value;
 
