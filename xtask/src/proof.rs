@@ -145,7 +145,7 @@ fn show(folder: &Path, part: Part) -> Shown {
         for line in out.flat_map(|out| BufReader::new(out).split(b'\n')) {
             let Ok(line) = line else { break };
             let line = String::from_utf8_lossy(&line).into_owned();
-            if line.contains(part.progress) {
+            if line.starts_with(part.progress) {
                 crate::say(&line);
             } else if part.tells.iter().any(|word| line.contains(word)) {
                 crate::say(&line);
