@@ -33,7 +33,7 @@ impl Program {
     }
 
     /// Runs it to its end.
-    pub(crate) fn to_its_end(&mut self) {
+    pub(crate) fn run_to_its_end(&mut self) {
         assert_eq!(self.run("0 never"), None, "the last run must end by itself");
     }
 

@@ -43,7 +43,7 @@ async fn ended_at_every_boundary_effects_happen_once_and_nothing_is_lost() {
             service.ended_at(boundary, nth);
         }
     }
-    service.to_its_end();
+    service.run_to_its_end();
     let home = &service.home;
 
     let store = EventStore::open(&fresh.db).await.unwrap();

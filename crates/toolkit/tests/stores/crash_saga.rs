@@ -90,7 +90,7 @@ async fn ended_at_each_boundary_of_each_step_an_order_has_its_effects_once() {
     for (boundary, nth) in boundaries() {
         checkout.ended_at(&boundary, nth);
     }
-    checkout.to_its_end();
+    checkout.run_to_its_end();
 
     let rows = "SELECT id, what FROM effect ORDER BY n";
     let mut effects: BTreeMap<String, Vec<String>> = BTreeMap::new();

@@ -60,7 +60,7 @@ async fn ended_at_each_boundary_of_two_services_every_effect_happens_once() {
     for (boundary, nth) in BOUNDARIES.into_iter().zip([1, 3].into_iter().cycle()) {
         system.ended_at(boundary, if boundary.contains("ing ") { nth } else { 1 });
     }
-    system.to_its_end();
+    system.run_to_its_end();
 
     let total = system.runs() * MESSAGES;
     for what in ["packing", "billing"] {
