@@ -128,17 +128,22 @@ async fn rolled(broker: &str, open: impl AsyncFn() -> Connection) {
     if !connection.caps().keyed_order {
         meters.values_mut().for_each(|numbers| numbers.sort_unstable());
     }
-    let mut wanted: BTreeMap<String, Vec<i64>> = BTreeMap::new();
-    for number in 0..published {
-        wanted.entry(meter(number)).or_default().push(i64::try_from(number).unwrap());
-    }
-    assert_eq!(meters, wanted, "each once, in the order of its key");
+    assert_eq!(meters, wanted(published), "each once, in the order of its key");
     let restarts = u64::try_from(MEMBERS * ROUNDS).unwrap();
     assert!(
         delivered - published <= restarts * u64::from(IN_FLIGHT) * 2,
         "{} duplicates: a member that leaves settles what it has in flight",
         delivered - published
     );
+}
+
+/// Each number once, in its order, by its key.
+fn wanted(published: u64) -> BTreeMap<String, Vec<i64>> {
+    let mut wanted: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+    for number in 0..published {
+        wanted.entry(meter(number)).or_default().push(i64::try_from(number).unwrap());
+    }
+    wanted
 }
 
 struct Fleet {
