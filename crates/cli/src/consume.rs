@@ -252,7 +252,7 @@ fn fetch(
     let found = answer.responses.first().and_then(|topic| topic.partitions.first());
     let found = found.ok_or_else(unexpected)?;
     ClientError::check(what, found.error_code, None).map_err(failure)?;
-    Ok(found.records.clone().unwrap_or_default())
+    Ok(found.records.clone().unwrap_or_default().into_bytes())
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

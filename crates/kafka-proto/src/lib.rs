@@ -30,5 +30,5 @@ pub use frame::{decode_request, decode_response, encode_request, encode_response
 pub use header::{CorrelationId, RequestHeader};
 pub use malformed::{Malformed, Unencodable};
 pub use messages::{Request, Response};
-pub use value::{Str, Uuid};
+pub use value::{Records, Str, Uuid};
 pub use writer::Encoded;

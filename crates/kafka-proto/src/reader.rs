@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Malformed;
-use crate::value::{Str, Uuid};
+use crate::value::{Records, Str, Uuid};
 
 /// Reads one frame from front to back. Strings and byte fields are slices of the frame.
 ///
@@ -170,6 +170,11 @@ impl Reader {
     pub(crate) fn nbytes(&mut self, nullable: bool) -> Result<Option<Bytes>, Malformed> {
         let Some(len) = self.length(false, nullable)? else { return Ok(None) };
         self.slice(len).map(Some)
+    }
+
+    /// Record batches, in one piece, that may be null if `nullable`.
+    pub(crate) fn npieces(&mut self, nullable: bool) -> Result<Option<Records>, Malformed> {
+        Ok(self.nbytes(nullable)?.map(Records::from))
     }
 
     pub(crate) fn bytes(&mut self) -> Result<Bytes, Malformed> {

@@ -1,4 +1,4 @@
-//! The value types messages are made of: strings and ids. Cheap to clone, no protocol in them.
+//! The value types messages are made of: strings, ids and records. Cheap to clone, no protocol in them.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -126,5 +126,68 @@ impl fmt::Display for Uuid {
 impl fmt::Debug for Uuid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+/// Record batches of one partition in an answer, in any number of pieces that are sent one after the other (Fetch,
+/// ShareFetch). Equal when their bytes are, however they are cut.
+#[derive(Clone, Default)]
+pub struct Records {
+    /// None is empty.
+    pieces: Vec<Bytes>,
+    len: usize,
+}
+
+impl Records {
+    /// The bytes of all pieces.
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is not a byte.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The pieces in order.
+    pub fn pieces(&self) -> &[Bytes] {
+        &self.pieces
+    }
+
+    /// Everything in one piece: shared if it is one already, as in every decoded answer, else a copy.
+    pub fn into_bytes(mut self) -> Bytes {
+        match self.pieces.len() {
+            0 | 1 => self.pieces.pop().unwrap_or_default(),
+            _ => Bytes::from(self.pieces.concat()),
+        }
+    }
+}
+
+impl From<Vec<Bytes>> for Records {
+    fn from(mut pieces: Vec<Bytes>) -> Self {
+        pieces.retain(|piece| !piece.is_empty());
+        let len = pieces.iter().map(Bytes::len).sum();
+        Self { pieces, len }
+    }
+}
+
+impl From<Bytes> for Records {
+    fn from(piece: Bytes) -> Self {
+        Self::from(vec![piece])
+    }
+}
+
+impl PartialEq for Records {
+    fn eq(&self, other: &Self) -> bool {
+        let bytes = |records: &Self| records.pieces.iter().flatten().copied().collect::<Vec<u8>>();
+        self.len == other.len && bytes(self) == bytes(other)
+    }
+}
+
+impl Eq for Records {}
+
+impl fmt::Debug for Records {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.pieces).finish()
     }
 }

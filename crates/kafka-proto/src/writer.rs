@@ -5,7 +5,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crate::api::ApiVersion;
 use crate::error_code::ErrorCode;
 use crate::malformed::Unencodable;
-use crate::value::{Str, Uuid};
+use crate::value::{Records, Str, Uuid};
 
 /// A frame ready to send: its length prefix, then its bytes, as pieces for one gathered write.
 #[derive(Debug, Clone, Default)]
@@ -223,6 +223,19 @@ impl Writer {
                 self.splices.push((self.buf.len(), value.clone()));
             }
             value => self.nbytes(value, nullable),
+        }
+    }
+
+    /// Record batches in pieces: their length here, behind it every piece spliced in unless it is short.
+    pub(crate) fn pieces(&mut self, value: Option<&Records>, nullable: bool) {
+        let Some(value) = value else { return self.null(nullable, false) };
+        self.length(value.len());
+        for piece in value.pieces() {
+            if piece.len() >= SPLICE_BYTES_MIN {
+                self.splices.push((self.buf.len(), piece.clone()));
+            } else {
+                self.buf.put_slice(piece);
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::admission::Admission;
+use crate::buffers::Buffers;
 use crate::disk::Disk;
 use crate::garbage::Garbage;
 use crate::index_cache::Indexes;
@@ -22,6 +23,7 @@ pub(crate) struct Core {
     pub(crate) streams: Streams,
     pub(crate) old_logs: OldLogs,
     pub(crate) indexes: Indexes,
+    pub(crate) buffers: Arc<Buffers>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) garbage: Garbage,
     pub(crate) observer: OnceLock<Box<dyn DurableObserver>>,

@@ -4,6 +4,9 @@
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
+use bytes::Bytes;
+
+use crate::buffers::Buffers;
 use crate::disk::{Disk, DiskFile};
 
 /// Why a file below the write-ahead log cannot be read or written.
@@ -73,6 +76,23 @@ impl NamedFile {
     /// Reads exactly `bytes` at `position`; a file that ends before is damaged.
     pub(crate) fn read(&self, position: u64, bytes: usize) -> Result<Vec<u8>, FileError> {
         let mut buffer = vec![0; bytes];
+        self.fill(&mut buffer, position)?;
+        Ok(buffer)
+    }
+
+    /// As `read`, into memory that was used before.
+    pub(crate) fn read_shared(
+        &self,
+        buffers: &Arc<Buffers>,
+        position: u64,
+        bytes: usize,
+    ) -> Result<Bytes, FileError> {
+        let mut buffer = buffers.take(bytes);
+        self.fill(buffer.bytes_mut(), position)?;
+        Ok(buffer.freeze())
+    }
+
+    fn fill(&self, buffer: &mut [u8], position: u64) -> Result<(), FileError> {
         let mut filled = 0;
         while let Some(free) = buffer.get_mut(filled..)
             && !free.is_empty()
@@ -85,7 +105,7 @@ impl NamedFile {
                 Err(e) => return Err(FileError::io("reading", &self.path, e)),
             }
         }
-        Ok(buffer)
+        Ok(())
     }
 
     pub(crate) fn damaged(&self, position: u64, what: impl Into<String>) -> FileError {

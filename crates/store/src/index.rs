@@ -3,6 +3,8 @@
 //! It is a hint. It is rebuilt from the segment when it is missing, damaged or of another length,
 //! and never says what the segment holds. Layout: `docs/format/segment.md`.
 
+use std::ops::Range;
+
 use crate::Offset;
 use crate::batch::BatchHeader;
 use crate::disk::Disk;
@@ -50,8 +52,21 @@ impl SegmentIndex {
     /// Where to start looking for `offset`: not behind the batch that holds it.
     #[must_use]
     pub fn floor(&self, offset: Offset) -> u64 {
+        self.span(offset).start
+    }
+
+    /// The batch that holds `offset`, if there is one, begins at the start of this or in it.
+    #[must_use]
+    pub fn span(&self, offset: Offset) -> Range<u64> {
         let above = self.entries.partition_point(|entry| entry.offset <= offset);
-        above.checked_sub(1).and_then(|at| self.entries.get(at)).map_or(0, |entry| entry.position)
+        let Some(floor) = above.checked_sub(1).and_then(|at| self.entries.get(at)) else {
+            return 0..0;
+        };
+        if floor.offset == offset {
+            return floor.position..floor.position;
+        }
+        let most = floor.position + INDEX_INTERVAL_BYTES;
+        floor.position..self.entries.get(above).map_or(most, |next| next.position.min(most))
     }
 
     /// Where the first batch with a timestamp at or above `timestamp_ms` is at the earliest; `None`

@@ -18,6 +18,7 @@
 mod admission;
 mod append;
 pub mod batch;
+mod buffers;
 pub mod codec;
 pub mod compact;
 mod compacting;

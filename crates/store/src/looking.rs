@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::core::Core;
 use crate::files::FileError;
 use crate::index::SegmentIndex;
+use crate::index_cache::Covers;
 use crate::reading::{Batches, Depth, Fetched, ReadLimit};
 use crate::segment::{SegmentMeta, SegmentReader};
 use crate::streams::segment_path;
@@ -33,8 +34,10 @@ impl Core {
                 break;
             }
             let piece = self
-                .segment(id, meta)
-                .and_then(|(reader, index)| reader.read(&index, from, limit.end, room))
+                .segment(id, meta, Covers::Offset(from))
+                .and_then(|(reader, index)| {
+                    reader.read(&self.buffers, &index, from, limit.end, room)
+                })
                 .map_err(|error| self.unreadable(id, error))?;
             // The first piece may be larger than asked for, a further one may not.
             if batches.bytes > 0 && piece.len() > room {
@@ -51,9 +54,10 @@ impl Core {
         &self,
         id: StreamId,
         meta: &SegmentMeta,
+        covers: Covers,
     ) -> Result<(SegmentReader, Arc<SegmentIndex>), FileError> {
         let path = segment_path(id, meta.file);
-        let index = self.indexes.of(&*self.disk, &path, meta)?;
+        let index = self.indexes.of(&*self.disk, &path, meta, covers)?;
         Ok((SegmentReader::open(&*self.disk, &path, meta.clone())?, index))
     }
 
@@ -82,7 +86,7 @@ impl Core {
         let (start, segments, young) = self.all_of(id)?;
         for meta in segments.iter().filter(|meta| meta.max_timestamp >= timestamp_ms) {
             let found = self
-                .segment(id, meta)
+                .segment(id, meta, Covers::Everything)
                 .and_then(|(reader, index)| reader.find_timestamp(&index, timestamp_ms, start))
                 .map_err(|error| self.unreadable(id, error))?;
             if found.is_some() {
@@ -113,7 +117,7 @@ impl Core {
         let new = young.iter().rev().max_by_key(|batch| batch.max_timestamp);
         match (old, new) {
             (Some((largest, meta)), new) if new.is_none_or(|new| new.max_timestamp <= largest) => {
-                self.segment(id, meta)
+                self.segment(id, meta, Covers::Everything)
                     .and_then(|(reader, index)| reader.find_timestamp(&index, largest, start))
                     .map_err(|error| self.unreadable(id, error))
             }
@@ -128,7 +132,7 @@ impl Core {
         meta: &SegmentMeta,
         from: Offset,
     ) -> Result<Option<i64>, ReadError> {
-        self.segment(id, meta)
+        self.segment(id, meta, Covers::Everything)
             .and_then(|(reader, index)| reader.max_timestamp(&index, from))
             .map_err(|error| self.unreadable(id, error))
     }
@@ -163,7 +167,7 @@ impl Core {
         }
         let cached = self.cached_item(lsn);
         if let Some((header, payload)) =
-            cached.map_or_else(|| self.read_item(lsn), |item| Ok(Some(item)))?
+            cached.map_or_else(|| self.read_item(lsn, 0), |item| Ok(Some(item)))?
         {
             if header.kind != Kind::Message {
                 return Err(ReadError::UnknownMessage(lsn));

@@ -159,7 +159,7 @@ impl Core {
         if depth == Depth::Memory {
             return Ok(Fetched::NotInMemory);
         }
-        let Some((header, bytes)) = self.read_item(batch.lsn)? else {
+        let Some((header, bytes)) = self.read_item(batch.lsn, batch.bytes as usize)? else {
             return Ok(Fetched::Retired);
         };
         if header.kind != Kind::Batch
@@ -180,24 +180,38 @@ impl Core {
         Some((header, payload))
     }
 
-    /// The item at `lsn` in the WAL, verified; `None` if the WAL does not hold that place any more.
-    pub(crate) fn read_item(&self, lsn: Lsn) -> Result<Option<(ItemHeader, Bytes)>, ReadError> {
+    /// The item at `lsn` in the WAL, verified; `None` if the WAL does not hold that place any more. With
+    /// the length of its payload `expected`, it takes one read.
+    pub(crate) fn read_item(
+        &self,
+        lsn: Lsn,
+        expected: usize,
+    ) -> Result<Option<(ItemHeader, Bytes)>, ReadError> {
         let Some(segment) = self.wal.segments.find(lsn.0) else { return Ok(None) };
         let io = |source| ReadError::Io { doing: format!("read {}", segment.path()), source };
-        let mut head = [0; ITEM_HEADER_BYTES];
-        read_exact_at(&*segment.file, &mut head, segment.position(lsn.0)).map_err(io)?;
+        let left = usize::try_from(segment.end() - lsn.0).unwrap_or(usize::MAX);
+        let mut item = self.buffers.take((ITEM_HEADER_BYTES + expected).min(left));
+        read_exact_at(&*segment.file, item.bytes_mut(), segment.position(lsn.0)).map_err(io)?;
+        let item = item.freeze();
         let damaged = || ReadError::Corrupt { what: format!("log item at {lsn}") };
-        let header = ItemHeader::decode(&head).ok_or_else(damaged)?;
+        let head = item.get(..ITEM_HEADER_BYTES).ok_or_else(damaged)?;
+        let header = ItemHeader::decode(head).ok_or_else(damaged)?;
         let payload = lsn.0 + ITEM_HEADER_BYTES as u64;
         if payload + u64::from(header.payload_bytes) > segment.end() {
             return Err(damaged());
         }
-        let mut bytes = vec![0; header.payload_bytes as usize];
-        read_exact_at(&*segment.file, &mut bytes, segment.position(payload)).map_err(io)?;
+        let bytes = if header.payload_bytes as usize == expected {
+            item.slice(ITEM_HEADER_BYTES..)
+        } else {
+            let mut bytes = self.buffers.take(header.payload_bytes as usize);
+            read_exact_at(&*segment.file, bytes.bytes_mut(), segment.position(payload))
+                .map_err(io)?;
+            bytes.freeze()
+        };
         if !header.covers(&bytes) {
             return Err(damaged());
         }
-        Ok(Some((header, bytes.into())))
+        Ok(Some((header, bytes)))
     }
 
     fn damaged_item(&self, id: StreamId, lsn: Lsn) -> ReadError {

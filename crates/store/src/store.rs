@@ -296,6 +296,10 @@ impl Store {
 
     /// One bounded piece of retiring, snapshotting, recycling, removing. `Ok(false)`: nothing to do.
     pub fn keep(&self, state: &dyn State) -> Result<bool, Fatal> {
-        self.keeper.step(&self.core, state)
+        let worked = self.keeper.step(&self.core, state)?;
+        if !worked {
+            self.core.buffers.rest();
+        }
+        Ok(worked)
     }
 }

@@ -49,7 +49,7 @@ fn message_file(api: &Api) -> String {
     }
     out.push_str("use crate::reader::Reader;\n");
     let values: Vec<&str> =
-        ["Str", "Uuid"].into_iter().filter(|name| has_type(&body, name)).collect();
+        ["Records", "Str", "Uuid"].into_iter().filter(|name| has_type(&body, name)).collect();
     match values.as_slice() {
         [] => {}
         [one] => _ = writeln!(out, "use crate::value::{one};"),
@@ -276,8 +276,8 @@ fn write(api: &Api, field: &Field) -> String {
     match (field.null, field.is_struct()) {
         (None, true) => format!("self.{name}.encode(w, v)"),
         (Some(_), true) => format!("w.nstruct(self.{name}.as_ref(), v, {kind}::encode)"),
-        (Some(null), false) if kind == "records" => {
-            format!("w.records(self.{name}.as_ref(), {})", nullable(api, field, null))
+        (Some(null), false) if matches!(kind.as_str(), "records" | "pieces") => {
+            format!("w.{kind}(self.{name}.as_ref(), {})", nullable(api, field, null))
         }
         (Some(null), false) => {
             format!("w.n{kind}(self.{name}.as_ref(), {})", nullable(api, field, null))
@@ -291,6 +291,7 @@ fn rust_type(field: &Field) -> String {
     let kind = match field.kind.as_str() {
         "str" => "Str",
         "bytes" | "records" => "Bytes",
+        "pieces" => "Records",
         "uuid" => "Uuid",
         "err" => "ErrorCode",
         other => other,
@@ -334,7 +335,7 @@ fn kind_bytes_min(api: &Api, kind: &str, version: i16) -> usize {
         "i64" | "f64" => 8,
         "uuid" => 16,
         "str" => 2 - usize::from(is_flexible),
-        "bytes" | "records" => 4 - 3 * usize::from(is_flexible),
+        "bytes" | "records" | "pieces" => 4 - 3 * usize::from(is_flexible),
         name => {
             let fields = api.structs.iter().find(|item| item.name == name).map(|item| &item.fields);
             let there = fields

@@ -188,8 +188,8 @@ fn field(words: &[&str]) -> Option<Field> {
         };
     }
     field.null = null;
-    let known = "bool i8 i16 u16 i32 i64 f64 uuid str bytes records err";
+    let known = "bool i8 i16 u16 i32 i64 f64 uuid str bytes records pieces err";
     let is_known = field.is_struct() || known.split(' ').any(|kind| kind == field.kind);
-    let is_tag_fine = field.tag.is_none() || field.kind != "records"; // spliced pieces have no size yet
+    let is_tag_fine = field.tag.is_none() || !matches!(field.kind.as_str(), "records" | "pieces"); // spliced pieces have no size yet
     (is_known && is_tag_fine).then_some(field)
 }

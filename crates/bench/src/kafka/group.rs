@@ -54,7 +54,7 @@ fn first(load: &Load, name: &str) -> Result<(), Failure> {
     let limits =
         Limits { bytes: 50 << 20, partition_bytes: 1 << 20, wait_ms: 500, committed: false };
     let mut reader = Reader::open(load, vec![0], limits)?;
-    while pieces(&reader.fetch()?)?.iter().all(|(_, _, records)| records.is_empty()) {}
+    while pieces(reader.fetch()?)?.iter().all(|(_, _, records)| records.is_empty()) {}
     member.leave()
 }
 

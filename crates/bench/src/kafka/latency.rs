@@ -141,8 +141,8 @@ impl Run<'_> {
             }
             let response = reader.fetch()?;
             let now = self.clock.now();
-            for (index, _, fetched) in pieces(&response)? {
-                let next = self.template.stamps(fetched, |due| {
+            for (index, _, fetched) in pieces(response)? {
+                let next = self.template.stamps(&fetched, |due| {
                     got += 1;
                     if due >= self.warm {
                         tally.batches += 1;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use ottla_kafka_proto::messages::fetch::{FetchPartition, FetchTopic, FetchableTopicResponse};
 use ottla_kafka_proto::messages::{FetchRequest, FetchResponse};
 use ottla_kafka_proto::{ApiKey, Request, Response, Str, encode_request};
@@ -26,9 +27,9 @@ pub(super) fn run(load: &Load, limits: Limits) -> Result<Row, Failure> {
             let response = reader.fetch()?;
             tally.last = clock.now();
             tally.answers.push(tally.last - sent);
-            for (index, high_watermark, records) in pieces(&response)? {
+            for (index, high_watermark, records) in pieces(response)? {
                 let mut next = None;
-                for (header, batch) in batches(records) {
+                for (header, batch) in batches(&records) {
                     tally.batches += 1;
                     tally.records += u64::try_from(header.count).unwrap_or_default();
                     tally.bytes += u64::try_from(batch.len()).unwrap_or_default();
@@ -115,19 +116,19 @@ impl Reader {
 }
 
 /// Partition, high watermark and records.
-type Piece<'a> = (i32, i64, &'a [u8]);
+type Piece = (i32, i64, Bytes);
 
 /// The parts of an answer.
-pub(super) fn pieces(response: &FetchResponse) -> Result<Vec<Piece<'_>>, Failure> {
+pub(super) fn pieces(response: FetchResponse) -> Result<Vec<Piece>, Failure> {
     let FetchResponse { error_code, responses, .. } = response;
     let partitions = |topic: &'_ FetchableTopicResponse| topic.partitions.len();
     let mut found = Vec::with_capacity(responses.iter().map(partitions).sum());
-    for partition in responses.iter().flat_map(|topic| &topic.partitions) {
+    for partition in responses.into_iter().flat_map(|topic| topic.partitions) {
         if !error_code.is_ok() || !partition.error_code.is_ok() {
-            let code = (*error_code, partition.error_code);
+            let code = (error_code, partition.error_code);
             return Err(format!("fetch was refused: {code:?}").into());
         }
-        let records = partition.records.as_deref().unwrap_or_default();
+        let records = partition.records.unwrap_or_default().into_bytes();
         found.push((partition.partition_index, partition.high_watermark, records));
     }
     Ok(found)

@@ -8,7 +8,7 @@ use crate::messages::api_versions::ApiVersionRange;
 use crate::messages::fetch::{FetchableTopicResponse, PartitionData};
 use crate::messages::produce::{PartitionProduceData, TopicProduceData};
 use crate::messages::{ApiVersionsResponse, FetchResponse, ProduceRequest};
-use crate::value::Uuid;
+use crate::value::{Records, Uuid};
 use crate::writer::SPLICE_BYTES_MIN;
 
 fn hex(bytes: &[u8]) -> String {
@@ -118,7 +118,7 @@ fn produce_requests_have_the_bytes_of_the_protocol_guide() {
     assert_eq!(hex(&encoded.to_bytes()[4..]), expected);
 }
 
-fn fetch(records: Bytes) -> Response {
+fn fetch(records: impl Into<Records>) -> Response {
     Response::from(FetchResponse {
         session_id: 8,
         responses: vec![FetchableTopicResponse {
@@ -130,7 +130,7 @@ fn fetch(records: Bytes) -> Response {
                 last_stable_offset: 9,
                 log_start_offset: 1,
                 aborted_transactions: Some(Vec::new()),
-                records: Some(records),
+                records: Some(records.into()),
                 ..Default::default()
             }],
         }],
@@ -169,6 +169,24 @@ fn a_fetch_answer_shares_the_records_instead_of_copying_them() {
     let small = Bytes::from(vec![7; SPLICE_BYTES_MIN - 1]);
     let encoded = encode_response(CorrelationId(6), ApiVersion(12), &fetch(small)).unwrap();
     assert_eq!(encoded.pieces().len(), 1, "few bytes are cheaper to copy");
+}
+
+#[test]
+fn records_in_pieces_are_the_records_in_one() {
+    let sizes = [3000, 1, SPLICE_BYTES_MIN, 0, SPLICE_BYTES_MIN - 1, 9];
+    let pieces: Vec<Bytes> = sizes.iter().map(|size| vec![7; *size].into()).collect();
+    let one = Bytes::from(pieces.concat());
+    for version in [4, 12, 13] {
+        let version = ApiVersion(version);
+        let cut = encode_response(CorrelationId(6), version, &fetch(pieces.clone())).unwrap();
+        let whole = encode_response(CorrelationId(6), version, &fetch(one.clone())).unwrap();
+        assert_eq!(cut.to_bytes(), whole.to_bytes());
+        for piece in pieces.iter().filter(|piece| piece.len() >= SPLICE_BYTES_MIN) {
+            let is_shared = |sent: &&Bytes| sent.as_ptr() == piece.as_ptr();
+            assert_eq!(cut.pieces().iter().filter(is_shared).count(), 1, "not copied");
+        }
+    }
+    assert_eq!(Records::from(pieces), Records::from(one));
 }
 
 #[test]

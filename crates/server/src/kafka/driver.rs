@@ -198,4 +198,4 @@ const READ_BYTES: usize = 16 << 10;
 /// Answers are gathered into one write up to about this size.
 const WRITE_BYTES: usize = 256 << 10;
 /// Pieces of one gathered write.
-const SLICES_MAX: usize = 64;
+const SLICES_MAX: usize = 256;

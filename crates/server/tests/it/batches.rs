@@ -312,7 +312,7 @@ async fn a_topic_stores_with_the_codec_it_was_told() {
         let mut client = node.client().await;
         let produced = client.produce(&topic, plain.clone()).await;
         assert_eq!((produced.error_code, produced.base_offset), (ErrorCode::NONE, 0), "{name}");
-        let stored = client.fetch(&topic, 0).await.records.unwrap();
+        let stored = client.fetch(&topic, 0).await.records.unwrap().into_bytes();
         assert!(stored.len() * 5 < plain.len(), "{name}: {} of {}", stored.len(), plain.len());
         let [batch] = &split(stored).map(Result::unwrap).collect::<Vec<_>>()[..] else { panic!() };
         let records = Records::open(batch).unwrap();
@@ -334,7 +334,7 @@ async fn a_topic_that_stores_uncompressed_measures_what_it_stores() {
     let text = "x".repeat(1000);
     let fits = client.produce(&topic, compressed(&[&text], Codec::Gzip)).await;
     assert_eq!(fits.error_code, ErrorCode::NONE);
-    let stored = client.fetch(&topic, 0).await.records.unwrap();
+    let stored = client.fetch(&topic, 0).await.records.unwrap().into_bytes();
     assert!(stored.len() > 1000);
     let large = client.produce(&topic, compressed(&[&text, &text], Codec::Gzip)).await;
     assert_eq!(large.error_code, ErrorCode::MESSAGE_TOO_LARGE);

@@ -74,6 +74,7 @@ pub(crate) fn open(
         wal,
         old_logs: OldLogs::new(manifest.old_logs.iter().cloned()),
         indexes: Indexes::default(),
+        buffers: Arc::default(),
         admission: Arc::new(Admission::new(options.unsynced_bytes_max)),
         garbage,
         observer: OnceLock::new(),

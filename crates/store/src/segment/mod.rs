@@ -13,7 +13,8 @@ use crate::files::{FileError, FileWriter};
 use crate::index::SegmentIndex;
 
 pub use reader::SegmentReader;
-pub use scan::{Scan, Scanned, first_timestamp, rebuild_index};
+pub(crate) use scan::index_on;
+pub use scan::{Scan, Scanned, first_timestamp};
 
 /// One contiguous file of a partition, below the WAL. The file may be longer: what is beyond `bytes`
 /// does not count (rule 7).

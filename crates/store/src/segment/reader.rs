@@ -1,13 +1,15 @@
 //! Reads batches of one segment by offset or time.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::SegmentMeta;
-use super::scan::{Scan, Scanned};
+use super::scan::Scan;
 use crate::Offset;
-use crate::batch::BatchHeader;
+use crate::batch::{BatchHeader, HEADER_BYTES};
+use crate::buffers::Buffers;
 use crate::disk::Disk;
 use crate::files::{FileError, NamedFile};
 use crate::index::SegmentIndex;
@@ -34,31 +36,55 @@ impl SegmentReader {
 
     /// Batches in one piece, from the one that contains `from` (or the first behind it, where
     /// compaction left a gap), below `end`, of at most `bytes_max`; the first comes whole even if it
-    /// is larger. Every CRC was checked. Empty if there is none.
-    pub fn read(
+    /// is larger. The CRC of each was checked. Empty if there is none.
+    ///
+    /// Who reads one piece after the other reads the disk once for each: the index says where in the
+    /// file a piece begins.
+    pub(crate) fn read(
         &self,
+        buffers: &Arc<Buffers>,
         index: &SegmentIndex,
         from: Offset,
         end: Offset,
         bytes_max: usize,
     ) -> Result<Bytes, FileError> {
-        let mut scan = Scan::of(self.file.clone(), &self.meta, index.floor(from));
-        let first = loop {
-            match scan.next_batch()? {
-                Some(found) if found.header.last_offset() >= from => break found,
-                Some(_) => {}
-                None => return Ok(Bytes::new()),
-            }
-        };
-        if first.header.base_offset >= end {
+        let span = index.span(from);
+        let mut at = span.start;
+        if at >= self.meta.bytes {
             return Ok(Bytes::new());
         }
-        let behind = first.position + first.batch.len() as u64;
-        let room = bytes_max.saturating_sub(first.batch.len());
-        if room == 0 || behind >= self.meta.bytes {
-            return Ok(first.batch);
+        let before = usize::try_from(span.end - span.start).unwrap_or(0);
+        let mut piece = self.piece(buffers, at, before.saturating_add(bytes_max))?;
+        let mut bounds = self.meta.base.0..self.meta.next.0;
+        let mut run: Option<Range<u64>> = None;
+        while at < self.meta.bytes {
+            let Some(header) = self.header_of(piece.behind(at), at, &bounds)? else {
+                if run.is_some() {
+                    break;
+                }
+                piece = self.piece(buffers, at, bytes_max)?;
+                continue;
+            };
+            bounds.start = header.next_offset().0;
+            let behind = at + header.bytes as u64;
+            if header.last_offset() < from {
+                at = behind;
+                continue;
+            }
+            let start = run.as_ref().map_or(at, |run| run.start);
+            let is_too_much = run.is_some() && behind - start > bytes_max as u64;
+            if header.base_offset >= end || is_too_much {
+                break;
+            }
+            match piece.get(at..behind) {
+                Some(batch) => check_crc(&self.file, at, &header, &batch)?,
+                None if run.is_some() => break,
+                None => return self.alone(buffers, at, &header),
+            }
+            run = Some(start..behind);
+            at = behind;
         }
-        self.read_run(&first, end, room)
+        Ok(run.and_then(|run| piece.get(run)).unwrap_or_default())
     }
 
     /// The largest timestamp of the batches that hold a record at or above `from`.
@@ -95,27 +121,34 @@ impl SegmentReader {
         Ok(None)
     }
 
-    /// `first` and what follows it within `room`, read again in one piece: the first one stands in
-    /// the page cache, and one piece is one write to the socket.
-    fn read_run(&self, first: &Scanned, end: Offset, room: usize) -> Result<Bytes, FileError> {
-        let start = first.position;
-        let left = usize::try_from(self.meta.bytes - start).unwrap_or(usize::MAX);
-        let piece = self.file.read(start, (first.batch.len() + room).min(left))?;
-        let mut at = first.batch.len();
-        let mut bounds = first.header.next_offset().0..self.meta.next.0;
-        check_crc(&self.file, start, &first.header, piece.get(..at).unwrap_or_default())?;
-        while let Some(rest) = piece.get(at..)
-            && let Some(header) = self.header_of(rest, start + at as u64, &bounds)?
-            && header.base_offset < end
-            && let Some(batch) = rest.get(..header.bytes)
-        {
-            check_crc(&self.file, start + at as u64, &header, batch)?;
-            at += header.bytes;
-            bounds.start = header.next_offset().0;
+    /// `bytes` of the file from `position` on, or what there is; at least a header.
+    fn piece(
+        &self,
+        buffers: &Arc<Buffers>,
+        position: u64,
+        bytes: usize,
+    ) -> Result<Piece, FileError> {
+        let left = usize::try_from(self.meta.bytes - position).unwrap_or(usize::MAX);
+        if left < HEADER_BYTES {
+            return Err(self.file.damaged(position, "less than a header is left"));
         }
-        let mut piece = Bytes::from(piece);
-        piece.truncate(at);
-        Ok(piece)
+        let bytes = self.file.read_shared(buffers, position, bytes.max(HEADER_BYTES).min(left))?;
+        Ok(Piece { position, bytes })
+    }
+
+    /// The batch at `position`, which is larger than was asked for.
+    fn alone(
+        &self,
+        buffers: &Arc<Buffers>,
+        position: u64,
+        header: &BatchHeader,
+    ) -> Result<Bytes, FileError> {
+        if header.bytes as u64 > self.meta.bytes - position {
+            return Err(self.file.damaged(position, "a batch reaches beyond the segment"));
+        }
+        let batch = self.file.read_shared(buffers, position, header.bytes)?;
+        check_crc(&self.file, position, header, &batch)?;
+        Ok(batch)
     }
 
     /// The header at the start of `rest`; `None` if it is cut off by the end of the piece.
@@ -125,12 +158,33 @@ impl SegmentReader {
         position: u64,
         bounds: &Range<i64>,
     ) -> Result<Option<BatchHeader>, FileError> {
-        if rest.len() < crate::batch::HEADER_BYTES {
+        if rest.len() < HEADER_BYTES {
             return Ok(None);
         }
         let header = BatchHeader::parse(rest)
             .map_err(|error| self.file.damaged(position, error.to_string()))?;
         check_header(&self.file, position, &header, bounds)?;
         Ok(Some(header))
+    }
+}
+
+/// What was read of a file at once.
+struct Piece {
+    position: u64,
+    bytes: Bytes,
+}
+
+impl Piece {
+    /// What of it stands at `position` of the file and behind.
+    fn behind(&self, position: u64) -> &[u8] {
+        let skip = usize::try_from(position - self.position).unwrap_or(usize::MAX);
+        self.bytes.get(skip..).unwrap_or_default()
+    }
+
+    /// The bytes at `range` of the file; `None` if they are not all in it.
+    fn get(&self, range: Range<u64>) -> Option<Bytes> {
+        let start = usize::try_from(range.start - self.position).ok()?;
+        let end = usize::try_from(range.end - self.position).ok()?;
+        (end <= self.bytes.len()).then(|| self.bytes.slice(start..end))
     }
 }

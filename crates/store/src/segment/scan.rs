@@ -5,6 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::SegmentMeta;
+use crate::Offset;
 use crate::batch::{BatchHeader, CRC_COVERS_FROM, HEADER_BYTES};
 use crate::disk::Disk;
 use crate::files::{FileError, NamedFile};
@@ -91,24 +92,31 @@ impl Scan {
     }
 }
 
-/// The index of a segment, made anew from its batches' headers.
-pub fn rebuild_index(
+/// Notes in `index` what follows `from`, a position and the offset that comes there, up to the end of
+/// the segment or about `bytes_max` further. Returns where it ended, likewise.
+pub(crate) fn index_on(
     disk: &dyn Disk,
     path: &str,
     meta: &SegmentMeta,
-) -> Result<SegmentIndex, FileError> {
+    index: &mut SegmentIndex,
+    from: (u64, Offset),
+    bytes_max: u64,
+) -> Result<(u64, Offset), FileError> {
     let file = NamedFile::open_read(disk, path)?;
-    let mut index = SegmentIndex::default();
-    let (mut position, mut bounds) = (0, meta.base.0..meta.next.0);
+    let (mut position, mut bounds) = (from.0, from.1.0..meta.next.0);
+    let end = meta.bytes.min(position.saturating_add(bytes_max));
     let mut piece: (u64, Vec<u8>) = (0, Vec::new());
-    while position < meta.bytes {
+    let mut bytes_before = 0;
+    while position < end {
         let left = meta.bytes - position;
         let in_piece = |piece: &(u64, Vec<u8>)| usize::try_from(position - piece.0).ok();
         let header_in = |piece: &(u64, Vec<u8>)| {
             piece.1.get(in_piece(piece)?..)?.first_chunk::<HEADER_BYTES>().copied()
         };
         if header_in(&piece).is_none() {
-            let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(INDEX_PIECE_BYTES);
+            let is_apart = bytes_before > INDEX_PIECE_BYTES;
+            let wanted = if is_apart { HEADER_BYTES } else { INDEX_PIECE_BYTES };
+            let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(wanted);
             piece = (position, file.read(position, wanted)?);
         }
         let head = header_in(&piece)
@@ -122,8 +130,9 @@ pub fn rebuild_index(
         index.push(position, &header);
         bounds.start = header.next_offset().0;
         position += header.bytes as u64;
+        bytes_before = header.bytes;
     }
-    Ok(index)
+    Ok((position, Offset(bounds.start)))
 }
 
 /// The largest timestamp of a segment's first batch, in ms; -1 if it has none, or there is no batch.
@@ -172,5 +181,5 @@ pub(super) fn check_crc(
 
 /// Bytes read at once while scanning everything.
 const PIECE_BYTES: usize = 256 << 10;
-/// Bytes read at once while looking at headers only.
+/// Bytes read at once while looking at headers only, unless batches are larger.
 const INDEX_PIECE_BYTES: usize = 16 << 10;

@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::task::{Wake, Waker};
 use std::time::Duration;
 
-use bytes::Bytes;
 use ottla_engine::topic::{Fetched, Isolation, Partition, PartitionId, TopicId};
 use ottla_engine::{Batches, Lsn, Offset};
 use ottla_kafka_proto::messages::fetch::{
     AbortedTransaction, FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
 };
-use ottla_kafka_proto::{ApiVersion, ErrorCode};
+use ottla_kafka_proto::{ApiVersion, ErrorCode, Records};
 use tokio::sync::Notify;
 
 use super::Answer;
@@ -268,7 +267,7 @@ fn shown(named: &Named, outcome: Outcome) -> PartitionData {
                 partition_index: named.index,
                 error_code,
                 high_watermark: -1,
-                records: Some(Bytes::new()),
+                records: Some(Records::default()),
                 ..Default::default()
             };
         }
@@ -287,17 +286,8 @@ fn shown(named: &Named, outcome: Outcome) -> PartitionData {
         log_start_offset: fetched.log_start.0,
         aborted_transactions: aborted,
         preferred_read_replica: -1,
-        records: Some(joined(fetched.batches.pieces)),
+        records: Some(fetched.batches.pieces.into()),
         ..Default::default()
-    }
-}
-
-/// The pieces as one; a single piece is not copied.
-fn joined(mut pieces: Vec<Bytes>) -> Bytes {
-    match pieces.len() {
-        0 => Bytes::new(),
-        1 => pieces.pop().unwrap_or_default(),
-        _ => Bytes::from(pieces.concat()),
     }
 }
 

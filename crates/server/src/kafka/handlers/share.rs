@@ -393,11 +393,8 @@ fn shown(judged: Judged, found: Vec<Found>) -> (Vec<fetch::ShareFetchableTopicRe
     (responses, newest)
 }
 
-fn fill(data: &mut fetch::PartitionData, mut shared: Shared) {
-    data.records = Some(match shared.pieces.len() {
-        1 => shared.pieces.pop().unwrap_or_default(),
-        _ => Bytes::from(shared.pieces.concat()),
-    });
+fn fill(data: &mut fetch::PartitionData, shared: Shared) {
+    data.records = Some(shared.pieces.into());
     let runs = shared.acquired.into_iter().map(|run| fetch::AcquiredRecords {
         first_offset: run.first,
         last_offset: run.last,
