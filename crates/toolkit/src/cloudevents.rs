@@ -1,5 +1,5 @@
 //! Envelopes as CloudEvents 1.0: attributes as headers (binary mode), or all of it as one JSON value
-//! (structured mode). Both are read; binary is written, because bodies stay as they are.
+//! (structured mode). Both are read; binary is written unless asked otherwise, because bodies stay as they are.
 
 use std::borrow::Cow;
 
@@ -28,8 +28,18 @@ pub struct Fallback {
     pub time: Timestamp,
 }
 
-/// Names each attribute and header of an envelope in binary mode, but for the content type.
+/// Names each attribute and header of an envelope in binary mode, but for the content type. Of one that is
+/// structured already, the headers alone.
 pub fn binary(envelope: &Envelope, prefix: &str, mut put: impl FnMut(&str, &str)) {
+    if !envelope.is_structured() {
+        attributes(envelope, prefix, &mut put);
+    }
+    for (name, value) in &envelope.headers {
+        put(name, value);
+    }
+}
+
+fn attributes(envelope: &Envelope, prefix: &str, put: &mut impl FnMut(&str, &str)) {
     let mut name = String::with_capacity(NAME_GUESS);
     let mut attribute = |attribute: &str, value: &str| {
         name.clear();
@@ -56,9 +66,18 @@ pub fn binary(envelope: &Envelope, prefix: &str, mut put: impl FnMut(&str, &str)
             attribute("tracestate", &trace.state);
         }
     }
-    for (name, value) in &envelope.headers {
-        put(name, value);
-    }
+}
+
+/// Whether a header can be an attribute of a structured event: lower-case letters and digits (CloudEvents 1.0
+/// §3.1), and none that means something here.
+pub(crate) fn is_attribute(name: &str) -> bool {
+    let ours =
+        ["specversion", "id", "source", "type", "time", "datacontenttype", "dataversion", "data"];
+    let more = ["correlationid", "causationid", "partitionkey", "traceparent", "tracestate"];
+    !name.is_empty()
+        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+        && !ours.contains(&name)
+        && !more.contains(&name)
 }
 
 /// Reads what a broker handed out, whoever published it: binary, structured, or no CloudEvent at all.
@@ -103,7 +122,17 @@ pub fn read<'a>(
     envelope
 }
 
-/// An envelope as one JSON value.
+/// What is in an envelope's body if all of it is there; the envelope as it is otherwise.
+pub(crate) fn opened(envelope: Envelope) -> Envelope {
+    if !envelope.is_structured() {
+        return envelope;
+    }
+    let Envelope { id, time, key, content_type, headers, body, .. } = envelope;
+    let headers = headers.iter().map(|(name, value)| (name.as_str(), Cow::from(value.as_str())));
+    read(headers, Some(&content_type), key, body, Fallback { id, time })
+}
+
+/// An envelope as one JSON value. Headers that are no attributes of CloudEvents are left out.
 ///
 /// # Errors
 /// [`Error::Encode`] if the body says that it is JSON and is not.
@@ -111,9 +140,12 @@ pub fn structured(envelope: &Envelope) -> Result<Bytes> {
     let failed =
         |source: serde_json::Error| Error::Encode { name: "CloudEvent", source: source.into() };
     let mut event = Map::new();
-    binary(envelope, "", |name, value| {
+    let mut put = |name: &str, value: &str| {
         event.insert(name.to_owned(), Value::from(value));
-    });
+    };
+    attributes(envelope, "", &mut put);
+    let headers = envelope.headers.iter().filter(|(name, _)| is_attribute(name));
+    headers.for_each(|(name, value)| put(name, value));
     event.insert("datacontenttype".to_owned(), Value::from(&*envelope.content_type));
     if envelope.content_type.ends_with("json") && !envelope.body.is_empty() {
         let data: Value = serde_json::from_slice(&envelope.body).map_err(failed)?;
@@ -259,6 +291,22 @@ mod tests {
         }
         let body = structured(&sent).unwrap();
         assert_eq!(read([], Some(STRUCTURED), None, body, FALLBACK), sent);
+    }
+
+    #[test]
+    fn a_structured_envelope_has_its_odd_headers_outside_and_comes_back_whole() {
+        let sent = envelope().with_header("ottla-attempt", "2");
+        let structured = sent.structured().unwrap();
+        assert_eq!((structured.key.as_deref(), structured.id), (Some("o-1"), sent.id));
+        let mut headers = Vec::new();
+        binary(&structured, KAFKA, |name, value| headers.push((name.to_owned(), value.to_owned())));
+        assert_eq!(headers, [("ottla-attempt".to_owned(), "2".to_owned())], "no attribute twice");
+        let event: Value = serde_json::from_slice(&structured.body).unwrap();
+        assert_eq!((&event["type"], &event["data"]["cents"]), (&"order.paid".into(), &5.into()));
+        assert_eq!((&event["tenant"], &event["ottla-attempt"]), (&"a".into(), &Value::Null));
+        assert_eq!(structured.structured().unwrap(), structured, "once is enough");
+        assert_eq!(opened(structured), sent);
+        assert_eq!(opened(sent.clone()), sent);
     }
 
     #[test]

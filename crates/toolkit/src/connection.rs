@@ -28,6 +28,10 @@ pub(crate) use self::letter::{UNPARK, ends_parking, redrives};
 /// | `ottla://embedded?data=DIR` | Ottla in this process, durable in `DIR` |
 /// | `kafka://HOST:PORT` | Apache Kafka, or Ottla over Kafka's protocol |
 /// | `amqp://USER:PASSWORD@HOST:PORT/VHOST` | RabbitMQ, or Ottla over AMQP 0-9-1 |
+/// | `ottla://HOST:PORT` | a served Ottla, at its Kafka port |
+///
+/// With `?cloudevents=structured` at its end (`&` if there is a question mark already) a connection writes each
+/// message as one JSON value ([`Envelope::structured`]) instead of a body with headers. Both are always read.
 ///
 /// ```
 /// # use ottla::{Connection, Message};
@@ -48,6 +52,7 @@ struct Inner {
     line: String,
     transport: Arc<dyn Transport>,
     mint: Mint,
+    structured: bool,
 }
 
 impl Connection {
@@ -64,13 +69,15 @@ impl Connection {
     /// # Errors
     /// As [`open`](Self::open).
     pub async fn open_with(line: &str, mint: Mint) -> Result<Self> {
-        let transport = transport(line).await?;
-        Ok(Self::over(line, transport, mint))
+        let (plain, structured) = mode(line)?;
+        let transport = transport(&plain).await?;
+        Ok(Self { inner: Arc::new(Inner { line: plain, transport, mint, structured }) })
     }
 
     /// Over a transport of your own.
     pub fn over(name: impl Into<String>, transport: Arc<dyn Transport>, mint: Mint) -> Self {
-        Self { inner: Arc::new(Inner { line: name.into(), transport, mint }) }
+        let line = name.into();
+        Self { inner: Arc::new(Inner { line, transport, mint, structured: false }) }
     }
 
     /// Publishes one message. `Ok`: it is durable.
@@ -115,7 +122,7 @@ impl Connection {
         Ok(())
     }
 
-    pub(crate) async fn deliver(&self, to: &Address, parcels: Vec<Parcel>) -> Result<()> {
+    pub(crate) async fn deliver(&self, to: &Address, mut parcels: Vec<Parcel>) -> Result<()> {
         to.check()?;
         if !to.is_queue() && parcels.iter().any(|parcel| parcel.delay.is_some()) {
             return Err(Error::Unsupported {
@@ -125,6 +132,11 @@ impl Connection {
         }
         if parcels.is_empty() {
             return Ok(());
+        }
+        if self.inner.structured {
+            for parcel in &mut parcels {
+                parcel.envelope = parcel.envelope.structured()?;
+            }
         }
         self.inner.transport.publish(to, parcels).await
     }
@@ -193,6 +205,20 @@ impl fmt::Display for Connection {
     }
 }
 
+/// The line without what says how messages are written, and whether that is as one JSON value.
+fn mode(line: &str) -> Result<(String, bool)> {
+    let Some((place, options)) = line.split_once('?') else { return Ok((line.to_owned(), false)) };
+    let ours = |option: &&str| option.starts_with("cloudevents=");
+    let rest: Vec<&str> = options.split('&').filter(|option| !ours(option)).collect();
+    let structured = match options.split('&').find(ours) {
+        None | Some("cloudevents=binary") => false,
+        Some("cloudevents=structured") => true,
+        Some(_) => return Err(Error::address(line, "cloudevents is binary or structured")),
+    };
+    let mark = if rest.is_empty() { "" } else { "?" };
+    Ok((format!("{place}{mark}{}", rest.join("&")), structured))
+}
+
 async fn transport(line: &str) -> Result<Arc<dyn Transport>> {
     let (scheme, rest) = line.split_once(':').ok_or_else(|| unknown(line))?;
     match scheme {
@@ -202,6 +228,10 @@ async fn transport(line: &str) -> Result<Arc<dyn Transport>> {
         "amqp" | "amqps" => Err(not_built(line, "amqp")),
         #[cfg(feature = "kafka")]
         "kafka" => kafka(line, rest).await,
+        #[cfg(feature = "kafka")]
+        "ottla" if !rest.starts_with("//embedded") => kafka(line, rest).await,
+        #[cfg(not(feature = "kafka"))]
+        "ottla" if !rest.starts_with("//embedded") => Err(not_built(line, "kafka")),
         #[cfg(feature = "amqp")]
         "amqp" | "amqps" => Ok(Arc::new(crate::transport::amqp::Amqp::open(line).await?)),
         "memory" => {

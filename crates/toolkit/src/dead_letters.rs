@@ -1,25 +1,32 @@
 //! The dead letters of a group: look at them, send them back.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
+use crate::Uuid;
 use crate::address::Address;
-use crate::connection::{Connection, DeadLetter, Delivery, Feed, Incoming, UNPARK, dead_address};
-use crate::error::Result;
+use crate::connection::{
+    Connection, DeadLetter, Delivery, Feed, Incoming, Reason, UNPARK, dead_address,
+};
+use crate::error::{Error, Result};
 use crate::transport::Subscription;
 
 /// The messages that a service has given up.
 ///
 /// ```
-/// # use ottla::{Connection, dead_letters::DeadLetters};
+/// # use ottla::{Connection, Reason, dead_letters::{DeadLetters, Filter, Redrive}};
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> ottla::Result<()> {
 /// # let connection = Connection::open("memory:").await?;
 /// let dead = DeadLetters::new(&connection, "orders", "shipping");
 /// for letter in dead.look(100).await? {
 ///     println!("{} {}: {}", letter.envelope.name, letter.reason, letter.cause);
 /// }
-/// let sent_back = dead.redrive(100).await?; // in their order, with their ids, attempts from the start
-/// # assert_eq!(sent_back, 0);
+/// let exhausted = Redrive::new(Filter::default().named("order.paid").because(Reason::Exhausted));
+/// let would_go = dead.preview(&exhausted).await?; // nothing moves
+/// let sent_back = dead.redrive_by(&exhausted.per_second(50)).await?; // with their ids, attempts from the start
+/// # assert_eq!((would_go.len(), sent_back.sent), (0, 0));
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]
@@ -27,6 +34,81 @@ pub struct DeadLetters {
     connection: Connection,
     address: Address,
     group: String,
+}
+
+/// Which dead letters; what is not said does not matter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    id: Option<Uuid>,
+    name: Option<String>,
+    reason: Option<Reason>,
+}
+
+/// Which dead letters to send back, how many, and how fast.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redrive {
+    filter: Filter,
+    limit: u64,
+    per_second: Option<u32>,
+}
+
+/// What a redrive did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Redriven {
+    /// Dead letters that were sent back.
+    pub sent: u64,
+    /// What was looked at and stays: not asked for, above the limit, or no dead letter.
+    pub stayed: u64,
+}
+
+impl Filter {
+    /// Only the message with this id.
+    #[must_use]
+    pub fn id(self, id: Uuid) -> Self {
+        Self { id: Some(id), ..self }
+    }
+
+    /// Only messages of this name.
+    #[must_use]
+    pub fn named(self, name: impl Into<String>) -> Self {
+        Self { name: Some(name.into()), ..self }
+    }
+
+    /// Only those that were set aside for this reason.
+    #[must_use]
+    pub fn because(self, reason: Reason) -> Self {
+        Self { reason: Some(reason), ..self }
+    }
+
+    /// Whether it lets this one through.
+    #[must_use]
+    pub fn takes(&self, letter: &DeadLetter) -> bool {
+        self.id.is_none_or(|id| id == letter.envelope.id)
+            && self.name.as_ref().is_none_or(|name| *name == letter.envelope.name)
+            && self.reason.is_none_or(|reason| reason == letter.reason)
+    }
+}
+
+impl Redrive {
+    /// All that the filter lets through, as fast as they go.
+    #[must_use]
+    pub const fn new(filter: Filter) -> Self {
+        Self { filter, limit: u64::MAX, per_second: None }
+    }
+
+    /// At most so many, the first ones.
+    #[must_use]
+    pub fn limit(self, limit: u64) -> Self {
+        Self { limit, ..self }
+    }
+
+    /// At most so many a second, at least one; so that the service that stumbled is not pushed over. They
+    /// are held meanwhile: a broker that ends slow consumers (RabbitMQ: after 30 minutes) bounds how long
+    /// one redrive can take.
+    #[must_use]
+    pub fn per_second(self, rate: u32) -> Self {
+        Self { per_second: Some(rate.max(1)), ..self }
+    }
 }
 
 impl DeadLetters {
@@ -55,12 +137,31 @@ impl DeadLetters {
     /// # Errors
     /// The broker cannot be reached.
     pub async fn look(&self, max: u32) -> Result<Vec<DeadLetter>> {
-        let (feed, held) = self.take(max).await?;
+        self.find(&Filter::default(), max).await
+    }
+
+    /// The first ones that the filter lets through, which stay there.
+    ///
+    /// # Errors
+    /// The broker cannot be reached.
+    pub async fn find(&self, filter: &Filter, max: u32) -> Result<Vec<DeadLetter>> {
+        let at_once = if *filter == Filter::default() { max.max(1) } else { HELD_MAX };
+        let (feed, held) = self.take(at_once).await?;
         let letters = held.iter().filter_map(|letter| DeadLetter::read(letter.envelope.clone()));
-        let letters = letters.collect();
+        let letters = letters.filter(|letter| filter.takes(letter));
+        let letters = letters.take(usize::try_from(max).unwrap_or(usize::MAX)).collect();
         drop(held);
         feed.close().await?;
         Ok(letters)
+    }
+
+    /// What [`redrive_by`](Self::redrive_by) would send back now. Nothing moves.
+    ///
+    /// # Errors
+    /// The broker cannot be reached.
+    pub async fn preview(&self, which: &Redrive) -> Result<Vec<DeadLetter>> {
+        let max = u32::try_from(which.limit).unwrap_or(u32::MAX);
+        self.find(&which.filter, max).await
     }
 
     /// Sends the first ones back to where they are tried again: in their order, with their ids, their
@@ -70,31 +171,63 @@ impl DeadLetters {
     /// # Errors
     /// The broker cannot be reached. What was sent back may be here, too; its id tells.
     pub async fn redrive(&self, max: u32) -> Result<u64> {
-        let (feed, held) = self.take(max).await?;
-        let read = held.into_iter().filter_map(|delivery| {
-            let letter = DeadLetter::read(delivery.envelope.clone())?;
-            Some((delivery, letter))
-        });
-        let letters: Vec<(Delivery, DeadLetter)> = read.collect();
-        let last: HashMap<Option<String>, usize> =
-            letters.iter().enumerate().map(|(at, (_, l))| (l.envelope.key.clone(), at)).collect();
-        let mut count = 0;
-        for (at, (delivery, letter)) in letters.into_iter().enumerate() {
-            let ends = letter.envelope.key.is_some() && last.get(&letter.envelope.key) == Some(&at);
-            let (id, redrives) = (letter.envelope.id, letter.redrives + 1);
-            let (to, envelope) = letter.redriven();
-            let envelope = if ends { envelope.with_header(UNPARK, "1") } else { envelope };
-            self.connection.send(&to, [envelope]).await?;
-            delivery.ack();
-            tracing::info!(%id, %to, redrives, "sent back");
-            count += 1;
+        let all = Redrive::new(Filter::default()).limit(max.into());
+        self.redrive_by(&all).await.map(|done| done.sent)
+    }
+
+    /// The same by choice. A key that is [parked](crate::policy::Order::ParkKey) goes on once none of its
+    /// letters is left here. On Kafka, where only a beginning of a partition can be settled, what stays
+    /// before something that goes is put behind it, in its order.
+    ///
+    /// # Errors
+    /// As [`redrive`](Self::redrive).
+    pub async fn redrive_by(&self, which: &Redrive) -> Result<Redriven> {
+        let (feed, held) = self.take(HELD_MAX).await?;
+        let (chosen, last) = choose(&held, which);
+        let last_chosen = chosen.iter().max().copied();
+        let mut done = Redriven::default();
+        let pace = which.per_second.map(|rate| Duration::from_secs(1) / rate);
+        let mut next = Instant::now();
+        for (at, delivery) in held.into_iter().enumerate() {
+            match DeadLetter::read(delivery.envelope.clone()).filter(|_| chosen.contains(&at)) {
+                Some(letter) => {
+                    tokio::time::sleep_until(next).await;
+                    next = pace.map_or(next, |pace| Instant::now() + pace);
+                    self.send_back(letter, delivery, last.contains(&at)).await?;
+                    done.sent += 1;
+                }
+                None => {
+                    let passed = last_chosen > Some(at);
+                    self.keep(delivery, passed).await?;
+                    done.stayed += 1;
+                }
+            }
         }
         feed.close().await?;
-        Ok(count)
+        Ok(done)
+    }
+
+    async fn send_back(&self, letter: DeadLetter, held: Delivery, ends: bool) -> Result<()> {
+        let (id, redrives) = (letter.envelope.id, letter.redrives + 1);
+        let (to, envelope) = letter.redriven();
+        let envelope = if ends { envelope.with_header(UNPARK, "1") } else { envelope };
+        self.connection.send(&to, [envelope]).await?;
+        held.ack();
+        tracing::info!(%id, %to, redrives, "sent back");
+        Ok(())
+    }
+
+    /// What stays where it is, or, where nothing behind it could be settled otherwise, behind it.
+    async fn keep(&self, held: Delivery, passed: bool) -> Result<()> {
+        if passed && !self.connection.caps().selective_ack {
+            self.connection.send(&self.address, [held.envelope.clone()]).await?;
+            held.ack();
+        }
+        Ok(())
     }
 
     async fn take(&self, max: u32) -> Result<(Feed, Vec<Delivery>)> {
-        let depth = u32::try_from(self.count().await?).unwrap_or(u32::MAX).min(max.max(1));
+        let depth = u32::try_from(self.count().await?).unwrap_or(u32::MAX).min(max);
         let subscription = Subscription::new(&self.address, &self.group).max_in_flight(depth);
         let mut feed = self.connection.subscribe(subscription).await?;
         let mut held = Vec::new();
@@ -103,12 +236,34 @@ impl DeadLetters {
                 Ok(Some(Ok(Incoming::Delivery(delivery)))) => held.push(delivery),
                 Ok(Some(Ok(_))) => {}
                 Ok(Some(Err(error))) => return Err(error),
-                Ok(None) | Err(_) => break, // another operator has them
+                Ok(None) => return Err(Error::Closed("the feed of dead letters")),
+                Err(_) => break, // another operator has them
             }
         }
         Ok((feed, held))
     }
 }
 
-/// How long the next dead letter is waited for.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The places of those that go, and of those after which nothing of their key is left here.
+fn choose(held: &[Delivery], which: &Redrive) -> (HashSet<usize>, HashSet<usize>) {
+    let mut chosen = HashSet::new();
+    let mut done: HashSet<Option<&str>> = HashSet::from([None]); // without a key nothing is parked
+    for (at, delivery) in held.iter().enumerate() {
+        let room = u64::try_from(chosen.len()).unwrap_or(u64::MAX) < which.limit;
+        let letter = DeadLetter::read(delivery.envelope.clone()).filter(|_| room);
+        if letter.is_some_and(|letter| which.filter.takes(&letter)) {
+            chosen.insert(at);
+        } else {
+            done.insert(delivery.envelope.key.as_deref()); // one of its key stays
+        }
+    }
+    let backwards = held.iter().enumerate().rev();
+    let last = backwards.filter(|(_, held)| done.insert(held.envelope.key.as_deref()));
+    let last = last.map(|(at, _)| at).collect();
+    (chosen, last)
+}
+
+/// How long the next dead letter is waited for: a group on Kafka forms for three seconds and more.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Dead letters that an operator holds at a time: what AMQP's prefetch can say.
+const HELD_MAX: u32 = 65_535;

@@ -7,6 +7,7 @@ use std::task::Poll;
 use super::Connection;
 use super::delivery::{Delivery, Origin};
 use super::letter::retry_address;
+use crate::cloudevents;
 use crate::error::Result;
 use crate::transport::{Event, Handed, Lane, RawFeed, Revoked, Subscription};
 
@@ -73,7 +74,7 @@ impl Feed {
         Some(event.map(|event| match event {
             Event::Delivery(Handed { envelope, redelivered, settlement }) => {
                 let lane = Lane(settlement.lane().0 | lanes);
-                let origin = Arc::clone(&self.origin);
+                let (envelope, origin) = (cloudevents::opened(envelope), Arc::clone(&self.origin));
                 Incoming::Delivery(Delivery::new(envelope, redelivered, origin, lane, settlement))
             }
             Event::Revoked(mut revoked) => {

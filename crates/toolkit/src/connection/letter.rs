@@ -137,7 +137,9 @@ impl DeadLetter {
 }
 
 impl Reason {
-    fn parse(text: &str) -> Option<Self> {
+    /// Reads its name, as it is displayed.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
         [Self::Exhausted, Self::Permanent, Self::Undecodable, Self::Panicked, Self::Parked]
             .into_iter()
             .find(|reason| reason.to_string() == text)

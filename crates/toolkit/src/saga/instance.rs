@@ -345,6 +345,16 @@ impl<D: Clone + Serialize + DeserializeOwned + Send + Sync + 'static> Saga<D> {
 }
 
 impl<D> Instance<D> {
+    /// As an operator lets it go on, whose program does not know the saga's steps: its own program asks for the
+    /// undo when it looks at the clock. `None` if it is not stuck.
+    pub(super) fn resumed(mut self, now: Timestamp) -> Option<Self> {
+        let Phase::Stuck { step, why, .. } = self.phase else { return None };
+        note(&mut self.history, now, format!("resumed at {step} by an operator"));
+        self.phase = Phase::Undoing { step, why, attempt: 0 };
+        self.due = Some(now);
+        Some(self)
+    }
+
     fn new(key: &str, message: &Envelope) -> Self {
         let phase = Phase::Failed { why: "it has not begun".to_owned() };
         let last = without_body(message);
@@ -398,11 +408,7 @@ impl<'a, D> Turning<'a, D> {
     }
 
     fn note(&mut self, what: String) {
-        let history = &mut self.instance.history;
-        if history.len() >= HISTORY_MAX {
-            history.remove(0);
-        }
-        history.push(Moment { at: self.mint.now(), what });
+        note(&mut self.instance.history, self.mint.now(), what);
     }
 
     fn end(self) -> Turn<D> {
@@ -412,6 +418,13 @@ impl<'a, D> Turning<'a, D> {
     fn unmoved(self) -> Turn<D> {
         Turn { instance: Some(self.instance), sends: Vec::new(), moved: false }
     }
+}
+
+fn note(history: &mut Vec<Moment>, at: Timestamp, what: String) {
+    if history.len() >= HISTORY_MAX {
+        history.remove(0);
+    }
+    history.push(Moment { at, what });
 }
 
 fn without_body(message: &Envelope) -> Envelope {

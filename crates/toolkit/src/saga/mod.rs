@@ -74,12 +74,14 @@
 mod definition;
 mod diagram;
 mod instance;
+mod operator;
 mod step;
 mod store;
 mod testing;
 
 pub use self::definition::Saga;
 pub use self::instance::{Instance, Moment, Phase, Turn};
+pub use self::operator::{SagaOperator, Standing};
 pub use self::step::{Asked, Step, Undoing, step};
 pub use self::store::{Moved, Sagas};
 pub use self::testing::{Given, given};

@@ -193,11 +193,7 @@ impl<D: Clone + Serialize + DeserializeOwned + Send + Sync + 'static> Sagas<D> {
 
     /// The instance; nobody else moves it, or begins it, until the transaction ends.
     async fn locked(&self, tx: &mut Tx, id: &str) -> Result<Option<Instance<D>>> {
-        if tx.dialect() == Dialect::Postgres {
-            let key = format!("saga {} {id}", self.saga.name());
-            tx.query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", &params![key])
-                .await?;
-        }
+        hold(tx, self.saga.name(), id).await?;
         let sql = "SELECT state FROM ottla_sagas WHERE saga = $1 AND id = $2";
         let row = tx.first(sql, &params![self.saga.name(), id]).await?;
         row.map(|row| self.read(&row)).transpose()
@@ -235,13 +231,23 @@ impl<D: Clone + Serialize + DeserializeOwned + Send + Sync + 'static> Sagas<D> {
     }
 }
 
+/// Nobody else moves this saga, or begins it, until the transaction ends.
+pub(super) async fn hold(tx: &mut Tx, saga: &str, id: &str) -> Result<()> {
+    if tx.dialect() == Dialect::Postgres {
+        let lock = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))";
+        tx.query(lock, &params![format!("saga {saga} {id}")]).await?;
+    }
+    Ok(())
+}
+
 const fn still<D>(instance: Instance<D>) -> Turn<D> {
     Turn { instance: Some(instance), sends: Vec::new(), moved: false }
 }
 
 const TICK: Duration = Duration::from_secs(1);
 
-const PUT: &str =
+/// Saga, id, phase, due, moved, state.
+pub(super) const PUT: &str =
     "INSERT INTO ottla_sagas (saga, id, phase, due, moved, state) VALUES ($1, $2, $3, $4, $5, $6)
     ON CONFLICT (saga, id) DO UPDATE SET phase = excluded.phase, due = excluded.due, moved = excluded.moved,
         state = excluded.state";

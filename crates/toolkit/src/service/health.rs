@@ -32,6 +32,8 @@ pub enum Condition {
     Running,
     /// The circuit breaker has paused intake.
     Paused,
+    /// The broker cannot be reached; it is asked again and again.
+    Lost,
     /// Takes nothing more, finishes what it has.
     Draining,
     /// Left.
@@ -165,10 +167,11 @@ impl fmt::Debug for Health {
     }
 }
 
-const CONDITIONS: [Condition; 5] = [
+const CONDITIONS: [Condition; 6] = [
     Condition::Starting,
     Condition::Running,
     Condition::Paused,
+    Condition::Lost,
     Condition::Draining,
     Condition::Stopped,
 ];

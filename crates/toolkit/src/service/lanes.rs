@@ -76,17 +76,25 @@ impl<T: Waits> Lanes<T> {
 
     /// Takes out what came from these parts of the source and is not being handled.
     pub(super) fn take(&mut self, lanes: &[Lane]) -> Vec<T> {
-        let gone = |message: &T| lanes.contains(&message.lane());
+        self.take_if(|message| lanes.contains(&message.lane()))
+    }
+
+    /// Takes out everything that is not being handled; what comes from now on goes on as if it had not been.
+    pub(super) fn clear(&mut self) -> Vec<T> {
+        self.take_if(|_| true)
+    }
+
+    fn take_if(&mut self, gone: impl Fn(&T) -> bool) -> Vec<T> {
         let mut taken = Vec::new();
         for behind in self.behind.values_mut() {
             let (out, kept): (VecDeque<T>, VecDeque<T>) =
-                std::mem::take(behind).into_iter().partition(gone);
+                std::mem::take(behind).into_iter().partition(&gone);
             *behind = kept;
             taken.extend(out);
         }
         let (mut heads, ready): (Vec<T>, VecDeque<T>) = {
             let (out, kept): (VecDeque<T>, VecDeque<T>) =
-                std::mem::take(&mut self.ready).into_iter().partition(gone);
+                std::mem::take(&mut self.ready).into_iter().partition(&gone);
             (out.into(), kept)
         };
         self.ready = ready;
@@ -176,5 +184,18 @@ mod tests {
         lanes.settled("a");
         assert_eq!(numbers(&mut lanes), [4]);
         assert!(lanes.take_all().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_everything_was_taken_keys_begin_anew_but_for_those_at_work() {
+        let mut lanes = lanes(&[("a", 1, 0), ("a", 2, 0), ("b", 3, 0), ("b", 4, 0)]);
+        assert_eq!(lanes.pop(Instant::now()).unwrap().1, 1);
+        let taken: Vec<u32> = lanes.clear().iter().map(|message| message.1).collect();
+        assert_eq!(taken.len(), 3, "{taken:?}");
+        [("a", 2), ("b", 3), ("b", 4)].map(|(key, number)| lanes.push(Waiting(key, number, 0)));
+        assert_eq!(numbers(&mut lanes), [3], "a is still at work");
+        lanes.settled("a");
+        lanes.settled("b");
+        assert_eq!(numbers(&mut lanes), [2, 4]);
     }
 }

@@ -1,26 +1,27 @@
 //! Reads one source and handles its messages: within bounds, in order, again where that may help.
 
 mod attempt;
+mod intake;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::attempt::{Ended, attempt, set_aside};
+use self::intake::{Arrived, Intake, Parked};
 use super::breaker::Breaker;
 use super::health::{Condition, Counters};
 use super::lanes::{Lanes, Waits};
 use crate::address::Address;
-use crate::connection::{Connection, Delivery, Feed, Incoming, dead_address, redrives};
-use crate::error::Result;
+use crate::connection::{Connection, Delivery, Incoming, redrives};
+use crate::error::{Error, Result};
 use crate::handler::{Extensions, Handler, Layer};
 use crate::policy::{Order, Policy};
-use crate::transport::{Lane, Revoked, Subscription};
+use crate::transport::{Lane, Revoked};
 
 /// What is done with the messages of a source.
 pub(super) struct Route {
@@ -53,40 +54,39 @@ impl Waits for Job {
 struct Done {
     key: Option<String>,
     lane: Lane,
+    feed: u32,
     ended: Ended,
 }
 
 pub(super) struct Runner {
+    connection: Connection,
     route: Arc<Route>,
-    feed: Feed,
+    intake: Intake,
+    /// Counts the feeds: what came by an earlier one comes again.
+    feed: u32,
     lanes: Lanes<Job>,
     tasks: JoinSet<Done>,
     running: HashMap<Lane, u32>,
     revoked: Vec<Revoked>,
     breaker: Breaker,
-    /// Keys of which a message is among the dead letters ([`Order::ParkKey`]).
-    parked: HashSet<String>,
+    parked: Parked,
 }
 
 impl Runner {
     pub(super) async fn open(connection: &Connection, route: Route) -> Result<Self> {
-        let parked = match route.policy.order {
-            Order::ParkKey => parked(connection, &route).await?,
-            _ => HashSet::new(),
-        };
-        let subscription = Subscription::new(&route.source, &route.group);
-        let subscription = subscription.max_in_flight(route.policy.in_flight);
-        let feed = connection.subscribe(subscription).await?;
+        let intake = Intake::open(connection, &route).await?;
         route.health.turn(Condition::Running);
         Ok(Self {
+            connection: connection.clone(),
             breaker: Breaker::new(route.policy.trip),
             route: Arc::new(route),
-            feed,
+            intake,
+            feed: 0,
             lanes: Lanes::new(),
             tasks: JoinSet::new(),
             running: HashMap::new(),
             revoked: Vec::new(),
-            parked,
+            parked: Parked::default(),
         })
     }
 
@@ -95,12 +95,18 @@ impl Runner {
         loop {
             let wake = self.start();
             tokio::select! {
-                incoming = self.feed.next() => match incoming {
-                    Some(Ok(Incoming::Delivery(delivery))) => self.take(delivery),
-                    Some(Ok(Incoming::Revoked(revoked))) => self.revoke(revoked),
-                    Some(Ok(Incoming::Live)) => {}
-                    Some(Err(error)) => { outcome = Err(error); break; }
-                    None => break,
+                arrived = self.intake.next() => match arrived {
+                    Arrived::Incoming(Incoming::Delivery(delivery)) => self.take(delivery),
+                    Arrived::Incoming(Incoming::Revoked(revoked)) => self.revoke(revoked),
+                    Arrived::Incoming(Incoming::Live) => {}
+                    Arrived::Again => self.found_again(),
+                    Arrived::Lost(error) => self.lost(&error),
+                    Arrived::Ended(why) => { outcome = why; break; }
+                },
+                found = self.parked.found() => match found {
+                    Ok(keys) => self.parked.learn(keys, &self.connection, &self.route),
+                    Err(error) if error.is_transient() => self.lost(&error),
+                    Err(error) => { outcome = Err(error); break; }
                 },
                 Some(done) = self.tasks.join_next() => if let Ok(done) = done { self.done(done) },
                 () = sleep_until(wake) => {}
@@ -112,7 +118,28 @@ impl Runner {
 
     fn take(&mut self, delivery: Delivery) {
         let ordered = self.route.policy.order != Order::Unordered;
+        if self.route.policy.order == Order::ParkKey {
+            self.parked.came_from(delivery.lane(), &self.connection, &self.route);
+        }
         self.lanes.push(Job { delivery, ordered });
+    }
+
+    /// The broker is gone. What has not begun comes again from it; what has is finished, but can no more be
+    /// settled: it comes again, too.
+    fn lost(&mut self, error: &Error) {
+        let (source, group) = (&self.route.source, &self.route.group);
+        tracing::warn!(%source, group, %error, "the broker is gone: asked again until it is there");
+        self.route.health.turn(Condition::Lost);
+        self.intake.wait(&self.connection, &self.route);
+        self.feed = self.feed.wrapping_add(1);
+        self.parked.gone(None);
+        self.revoked.clear();
+        drop(self.lanes.clear());
+    }
+
+    fn found_again(&self) {
+        let (source, group) = (&self.route.source, &self.route.group);
+        tracing::info!(%source, group, "the broker is there again");
     }
 
     /// Starts what may be started; when there is more to start by itself.
@@ -123,13 +150,18 @@ impl Runner {
             self.route.health.turn(Condition::Paused);
             return paused;
         }
-        self.route.health.turn(Condition::Running);
+        if self.parked.is_looking() {
+            return None; // a key that is parked would not be known
+        }
+        if self.intake.is_open() {
+            self.route.health.turn(Condition::Running);
+        }
         let probing = self.breaker.is_probing();
         let limit = if probing { 1 } else { self.route.policy.concurrency };
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         while self.tasks.len() < limit {
             let Some(job) = self.lanes.pop(now) else { break };
-            let (key, lane) = (job.key().map(str::to_owned), job.lane());
+            let (key, lane, feed) = (job.key().map(str::to_owned), job.lane(), self.feed);
             *self.running.entry(lane).or_default() += 1;
             let (route, delivery) = (Arc::clone(&self.route), job.delivery);
             let parks = key.as_ref().is_some_and(|key| self.parked.contains(key))
@@ -139,14 +171,14 @@ impl Runner {
                     true => set_aside(delivery).await,
                     false => attempt(&route, delivery).await,
                 };
-                Done { key, lane, ended }
+                Done { key, lane, feed, ended }
             });
         }
         if self.tasks.len() < limit { self.lanes.next_due() } else { None }
     }
 
     fn done(&mut self, done: Done) {
-        let Done { key, lane, ended } = done;
+        let Done { key, lane, feed, ended } = done;
         if let Some(count) = self.running.get_mut(&lane) {
             *count = count.saturating_sub(1);
         }
@@ -172,12 +204,12 @@ impl Runner {
         if let Some(key) = &key {
             match &ended {
                 Ended::Dead { .. } if self.route.policy.order == Order::ParkKey => self.park(key),
-                Ended::Handled { unparks: true } => drop(self.parked.remove(key)),
+                Ended::Handled { unparks: true } => self.parked.remove(key),
                 _ => {}
             }
         }
         match (ended, key) {
-            (Ended::Again { delivery, wait }, _) => {
+            (Ended::Again { delivery, wait }, _) if feed == self.feed => {
                 self.lanes.sleep(Job { delivery: *delivery, ordered: true }, now + wait);
             }
             (_, Some(key)) => self.lanes.settled(&key),
@@ -187,9 +219,7 @@ impl Runner {
     }
 
     fn park(&mut self, key: &str) {
-        if self.parked.len() < PARKED_MAX {
-            self.parked.insert(key.to_owned());
-        } else {
+        if !self.parked.insert(key) {
             tracing::error!(source = %self.route.source, "too many keys are parked: {key} goes on without its dead message");
         }
     }
@@ -197,6 +227,7 @@ impl Runner {
     /// What has not begun goes back at once; what has is finished first.
     fn revoke(&mut self, revoked: Revoked) {
         self.lanes.take(&revoked.lanes); // dropped: given back
+        self.parked.gone(Some(&revoked.lanes));
         self.revoked.push(revoked);
         self.let_go();
     }
@@ -211,7 +242,7 @@ impl Runner {
     /// Takes nothing more, lets handlers finish, gives back the rest, leaves.
     async fn drain(mut self) -> Result<()> {
         self.route.health.turn(Condition::Draining);
-        let stopped = self.feed.stop().await;
+        let stopped = self.intake.stop().await;
         drop(self.lanes.take_all());
         let deadline = Instant::now() + self.route.policy.drain;
         while !self.tasks.is_empty() {
@@ -229,37 +260,10 @@ impl Runner {
             }
         }
         self.revoked.clear();
-        let closed = self.feed.close().await;
+        let closed = self.intake.close().await;
         self.route.health.turn(Condition::Stopped);
         stopped.and(closed)
     }
-}
-
-/// Looks through the dead letters for keys that are parked. What is there stays there.
-async fn parked(connection: &Connection, route: &Route) -> Result<HashSet<String>> {
-    let dead = dead_address(&route.source, &route.group);
-    let mut keys = HashSet::new();
-    let depth = connection.depth(&dead, &route.group).await?;
-    let count = u32::try_from(depth).unwrap_or(u32::MAX);
-    if count == 0 {
-        return Ok(keys);
-    }
-    let subscription = Subscription::new(&dead, &route.group).max_in_flight(count);
-    let mut letters = connection.subscribe(subscription).await?;
-    let mut held = Vec::new();
-    while held.len() < usize::try_from(count).unwrap_or(PARKED_MAX).min(PARKED_MAX) {
-        match tokio::time::timeout(LOOK_MAX, letters.next()).await {
-            Ok(Some(Ok(Incoming::Delivery(letter)))) => {
-                keys.extend(letter.envelope.key.clone());
-                held.push(letter);
-            }
-            Ok(Some(Ok(_))) => {}
-            _ => break,
-        }
-    }
-    drop(held);
-    letters.close().await?;
-    Ok(keys)
 }
 
 async fn sleep_until(when: Option<Instant>) {
@@ -268,8 +272,3 @@ async fn sleep_until(when: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
-
-/// Keys that one consumer keeps parked.
-const PARKED_MAX: usize = 65_536;
-/// How long the next dead letter is waited for when a consumer begins.
-const LOOK_MAX: Duration = Duration::from_secs(2);

@@ -6,7 +6,7 @@ mod wire;
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lapin::options::{
@@ -20,13 +20,16 @@ use super::{BoxFuture, Caps, Parcel, RawFeed, Subscription, Transport};
 use crate::address::Address;
 use crate::error::{Error, Result};
 
-/// A connection to a broker that speaks AMQP 0-9-1.
+/// A connection to a broker that speaks AMQP 0-9-1, made again when it is lost.
 pub struct Amqp {
+    /// As it was given, with user and password.
+    uri: String,
     line: String,
-    connection: lapin::Connection,
+    /// `None` once it was closed.
+    connection: tokio::sync::Mutex<Option<lapin::Connection>>,
     /// Publishes with confirms, in order.
     publishing: tokio::sync::Mutex<Channel>,
-    /// What was declared already.
+    /// What was declared already on the publishing channel.
     known: Mutex<HashSet<String>>,
 }
 
@@ -36,25 +39,13 @@ impl Amqp {
     /// # Errors
     /// [`Error::Unreachable`] if nobody answers, or refuses the login.
     pub async fn open(line: &str) -> Result<Self> {
-        let uri = line.strip_suffix('/').unwrap_or(line); // no virtual host named is the default one
-        let connecting = lapin::Connection::connect(uri, ConnectionProperties::default());
-        let unreachable = |source: crate::error::Cause| Error::Unreachable {
-            address: shown(line).to_owned(),
-            source,
-            hint: "Is the broker running there, and are user, password and virtual host right?"
-                .to_owned(),
-        };
-        let connected = tokio::time::timeout(CONNECT_MAX, connecting).await;
-        let connection = connected
-            .map_err(|_| unreachable("no answer within 10 s".into()))?
-            .map_err(|error| unreachable(error.into()))?;
-        let channel = connection.create_channel().await.map_err(|e| unreachable(e.into()))?;
-        let confirms = channel.confirm_select(ConfirmSelectOptions::default()).await;
-        confirms.map_err(|error| unreachable(error.into()))?;
+        let connection = connect(line).await?;
+        let publishing = confirming(&connection).await.map_err(|e| unreachable(line, e.into()))?;
         Ok(Self {
+            uri: line.to_owned(),
             line: shown(line).to_owned(),
-            connection,
-            publishing: tokio::sync::Mutex::new(channel),
+            connection: tokio::sync::Mutex::new(Some(connection)),
+            publishing: tokio::sync::Mutex::new(publishing),
             known: Mutex::default(),
         })
     }
@@ -67,20 +58,35 @@ impl Amqp {
         }
     }
 
-    /// Whether this is asked for the first time.
-    fn is_news(&self, what: &str) -> bool {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(what.to_owned())
+    fn known(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A new channel, of a new connection if the one that was is gone. Whoever comes meanwhile waits for it.
     async fn channel(&self) -> Result<Channel> {
-        self.connection.create_channel().await.map_err(|error| self.lost(error))
+        let mut place = self.connection.lock().await;
+        let connection = place.as_mut().ok_or(Error::Closed("the AMQP connection"))?;
+        if !connection.status().connected() {
+            *connection = connect(&self.uri).await?;
+            tracing::info!(broker = self.line, "connected again");
+        }
+        connection.create_channel().await.map_err(|error| self.lost(error))
+    }
+
+    /// The channel to publish on, held so that nobody's messages come between; made again if it is gone.
+    async fn publishing(&self) -> Result<tokio::sync::MutexGuard<'_, Channel>> {
+        let mut publishing = self.publishing.lock().await;
+        if !publishing.status().connected() {
+            let channel = self.channel().await?;
+            let confirms = channel.confirm_select(ConfirmSelectOptions::default()).await;
+            confirms.map_err(|error| self.lost(error))?;
+            self.known().clear(); // whoever took the channel away may have taken more
+            *publishing = channel;
+        }
+        Ok(publishing)
     }
 
     async fn declare_topic(&self, channel: &Channel, topic: &str) -> Result<()> {
-        if !self.is_news(&format!("topic {topic}")) {
-            return Ok(());
-        }
         let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
         let declared = channel.exchange_declare(
             short(topic),
@@ -92,9 +98,6 @@ impl Amqp {
     }
 
     async fn declare_queue(&self, channel: &Channel, queue: &str) -> Result<()> {
-        if !self.is_news(&format!("queue {queue}")) {
-            return Ok(());
-        }
         let mut arguments = FieldTable::default();
         arguments.insert(short("x-queue-type"), text("quorum"));
         arguments.insert(short("x-delivery-limit"), AMQPValue::LongInt(-1)); // attempts are counted here
@@ -123,10 +126,13 @@ impl Amqp {
     }
 
     async fn publish_all(&self, to: &Address, batch: Vec<Parcel>) -> Result<()> {
-        let channel = self.publishing.lock().await;
-        match to {
-            Address::Topic(topic) => self.declare_topic(&channel, topic).await?,
-            Address::Queue(queue) => self.declare_queue(&channel, queue).await?,
+        let channel = self.publishing().await?;
+        if !self.known().contains(&to.to_string()) {
+            match to {
+                Address::Topic(topic) => self.declare_topic(&channel, topic).await?,
+                Address::Queue(queue) => self.declare_queue(&channel, queue).await?,
+            }
+            self.known().insert(to.to_string());
         }
         let mut confirms = Vec::with_capacity(batch.len());
         for Parcel { envelope, delay } in batch {
@@ -212,7 +218,13 @@ impl Amqp {
 
 impl Transport for Amqp {
     fn caps(&self) -> Caps {
-        Caps { keyed_order: false, replay: false, redelivery_count: false, durable: true }
+        Caps {
+            keyed_order: false,
+            replay: false,
+            redelivery_count: false,
+            durable: true,
+            selective_ack: true,
+        }
     }
 
     fn publish<'a>(&'a self, to: &'a Address, batch: Vec<Parcel>) -> BoxFuture<'a, Result<()>> {
@@ -234,7 +246,8 @@ impl Transport for Amqp {
 
     fn close(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
-            let closed = self.connection.close(200, short("done")).await;
+            let Some(connection) = self.connection.lock().await.take() else { return Ok(()) };
+            let closed = connection.close(200, short("done")).await;
             closed.map_err(|error| self.lost(error))
         })
     }
@@ -243,6 +256,30 @@ impl Transport for Amqp {
 impl fmt::Debug for Amqp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Amqp").field("line", &self.line).finish_non_exhaustive()
+    }
+}
+
+async fn connect(line: &str) -> Result<lapin::Connection> {
+    let uri = line.strip_suffix('/').unwrap_or(line); // no virtual host named is the default one
+    let connecting = lapin::Connection::connect(uri, ConnectionProperties::default());
+    let connected = tokio::time::timeout(CONNECT_MAX, connecting).await;
+    connected
+        .map_err(|_| unreachable(line, "no answer within 10 s".into()))?
+        .map_err(|error| unreachable(line, error.into()))
+}
+
+async fn confirming(connection: &lapin::Connection) -> lapin::Result<Channel> {
+    let channel = connection.create_channel().await?;
+    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    Ok(channel)
+}
+
+fn unreachable(line: &str, source: crate::error::Cause) -> Error {
+    Error::Unreachable {
+        address: shown(line).to_owned(),
+        source,
+        hint: "Is the broker running there, and are user, password and virtual host right?"
+            .to_owned(),
     }
 }
 

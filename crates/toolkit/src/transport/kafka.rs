@@ -124,7 +124,13 @@ impl Kafka {
 
 impl Transport for Kafka {
     fn caps(&self) -> Caps {
-        Caps { keyed_order: true, replay: true, redelivery_count: false, durable: true }
+        Caps {
+            keyed_order: true,
+            replay: true,
+            redelivery_count: false,
+            durable: true,
+            selective_ack: false,
+        }
     }
 
     fn publish<'a>(&'a self, to: &'a Address, batch: Vec<Parcel>) -> BoxFuture<'a, Result<()>> {

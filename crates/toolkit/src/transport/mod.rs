@@ -60,6 +60,8 @@ pub struct Caps {
     pub redelivery_count: bool,
     /// Published messages survive the end of the process.
     pub durable: bool,
+    /// A message of a queue can be settled for good while one before it is not.
+    pub selective_ack: bool,
 }
 
 /// A message to be published.

@@ -111,7 +111,13 @@ struct Once(Mutex<Option<RawFeed>>);
 
 impl Transport for Once {
     fn caps(&self) -> Caps {
-        Caps { keyed_order: true, replay: true, redelivery_count: false, durable: false }
+        Caps {
+            keyed_order: true,
+            replay: true,
+            redelivery_count: false,
+            durable: false,
+            selective_ack: true,
+        }
     }
 
     fn publish<'a>(&'a self, _: &'a Address, _: Vec<Parcel>) -> BoxFuture<'a, Result<()>> {

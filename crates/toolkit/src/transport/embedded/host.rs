@@ -1,6 +1,6 @@
 //! The engine and those who work for it: its threads, the releaser, the ticker.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -14,7 +14,7 @@ use ottla_engine::{
     CreateError, Durability, DurableObserver, Engine, Fatal, FileDisk, Lsn, NewTopic, OpenError,
     Options, StreamId,
 };
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot};
 
 use super::topic::EmbeddedTopic;
 use super::unreachable;
@@ -43,15 +43,34 @@ pub(super) struct Host {
 /// How far the log is durable.
 #[derive(Debug)]
 struct Durable {
-    place: watch::Sender<Place>,
+    place: Mutex<Place>,
     moved: Notify,
     partitions: Mutex<Vec<StreamId>>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 struct Place {
     lsn: Lsn,
     failed: Option<String>,
+    /// Who waits for which place: each is woken once, when the log is durable past it. One that is dropped stays until then.
+    waiting: BTreeMap<(Lsn, u64), oneshot::Sender<()>>,
+    next: u64,
+}
+
+impl Place {
+    fn move_to(&mut self, upto: Lsn) {
+        self.lsn = self.lsn.max(upto);
+        while let Some(first) = self.waiting.first_entry()
+            && first.key().0.is_durable(self.lsn)
+        {
+            first.remove().send(()).ok(); // gone meanwhile
+        }
+    }
+
+    fn fail(&mut self, why: String) {
+        self.failed.get_or_insert(why);
+        self.waiting.clear(); // dropped: they look why
+    }
 }
 
 #[derive(Debug)]
@@ -61,7 +80,7 @@ impl DurableObserver for Observer {
     fn durable(&self, upto: Lsn, partitions: &[StreamId]) {
         let known = &self.0.partitions;
         known.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(partitions);
-        self.0.place.send_modify(|place| place.lsn = place.lsn.max(upto));
+        lock(&self.0.place).move_to(upto);
         self.0.moved.notify_one();
     }
 }
@@ -80,7 +99,7 @@ impl Host {
         options.partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
         options.queues.nack_counts = false; // what is given back was not tried
         let durable = Arc::new(Durable {
-            place: watch::Sender::new(Place::default()),
+            place: Mutex::default(),
             moved: Notify::new(),
             partitions: Mutex::default(),
         });
@@ -90,7 +109,7 @@ impl Host {
                 unreachable(data, error, "`ottla inspect` says what is in the directory")
             })?;
         let engine = Arc::new(engine);
-        durable.place.send_modify(|place| place.lsn = engine.durable());
+        lock(&durable.place).move_to(engine.durable());
         let threads = vec![
             thread("ottla-log", &engine, &durable, Engine::run_log)?,
             thread("ottla-keeper", &engine, &durable, Engine::run_keeper)?,
@@ -133,24 +152,30 @@ impl Host {
                 tracing::error!("a thread of the embedded broker panicked");
             }
         }
-        self.durable.place.send_modify(|place| {
-            place.failed.get_or_insert_with(|| "it was closed".to_owned());
-        });
+        lock(&self.durable.place).fail("it was closed".to_owned());
     }
 
     /// Waits until the log is durable past a place.
     pub(super) async fn reached(&self, lsn: Lsn) -> Result<()> {
-        let mut place = self.durable.place.subscribe();
-        let passed =
-            place.wait_for(|place| lsn.is_durable(place.lsn) || place.failed.is_some()).await;
-        let Ok(place) = passed else { return Err(Error::Closed("the embedded broker")) };
-        match &place.failed {
-            Some(why) if !lsn.is_durable(place.lsn) => {
-                let hint = "The disk failed or is gone: restart, acknowledged messages are kept";
-                Err(unreachable(&self.data, why.clone(), hint))
+        let wait = {
+            let mut place = lock(&self.durable.place);
+            if lsn.is_durable(place.lsn) {
+                return Ok(());
             }
-            _ => Ok(()),
+            let (told, wait) = oneshot::channel();
+            if place.failed.is_none() {
+                let number = place.next;
+                place.next += 1;
+                place.waiting.insert((lsn, number), told);
+            }
+            wait
+        };
+        if wait.await.is_ok() {
+            return Ok(());
         }
+        let why = lock(&self.durable.place).failed.clone().unwrap_or_default();
+        let hint = "The disk failed or is gone: restart, acknowledged messages are kept";
+        Err(unreachable(&self.data, why, hint))
     }
 
     /// The log has too much that is not synced: waits until what it has now is.
@@ -263,7 +288,7 @@ async fn release(host: Weak<Host>, durable: Arc<Durable>) {
         moved.sort_unstable();
         moved.dedup();
         let Some(host) = host.upgrade() else { return };
-        let upto = durable.place.borrow().lsn;
+        let upto = lock(&durable.place).lsn;
         host.engine.wake(&moved);
         host.engine.broker().durable_moved(upto);
         if !moved.is_empty() {
@@ -294,7 +319,7 @@ fn thread(
     let run = move || {
         if let Err(fatal) = role(&engine) {
             tracing::error!(%fatal, "the embedded broker failed");
-            durable.place.send_modify(|place| place.failed = Some(fatal.to_string()));
+            lock(&durable.place).fail(fatal.to_string());
         }
     };
     let started = std::thread::Builder::new().name(name.to_owned()).spawn(run);

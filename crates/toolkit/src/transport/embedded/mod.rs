@@ -98,7 +98,13 @@ fn find_or_open(data: &Path, options: &Options) -> Result<Found> {
 
 impl Transport for Embedded {
     fn caps(&self) -> Caps {
-        Caps { keyed_order: true, replay: true, redelivery_count: true, durable: true }
+        Caps {
+            keyed_order: true,
+            replay: true,
+            redelivery_count: true,
+            durable: true,
+            selective_ack: true,
+        }
     }
 
     fn publish<'a>(&'a self, to: &'a Address, batch: Vec<Parcel>) -> BoxFuture<'a, Result<()>> {

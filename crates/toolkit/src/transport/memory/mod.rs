@@ -88,7 +88,13 @@ impl Memory {
 
 impl Transport for Memory {
     fn caps(&self) -> Caps {
-        Caps { keyed_order: true, replay: true, redelivery_count: false, durable: false }
+        Caps {
+            keyed_order: true,
+            replay: true,
+            redelivery_count: false,
+            durable: false,
+            selective_ack: true,
+        }
     }
 
     fn publish<'a>(&'a self, to: &'a Address, batch: Vec<Parcel>) -> BoxFuture<'a, Result<()>> {
@@ -111,7 +117,10 @@ impl Transport for Memory {
     fn close(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            *state = State { closed: true, ..State::default() };
+            let open = std::mem::replace(&mut *state, State { closed: true, ..State::default() });
+            drop(state);
+            open.topics.values().for_each(|topic| topic.close());
+            open.queues.values().for_each(|queue| queue.close());
             Ok(())
         })
     }

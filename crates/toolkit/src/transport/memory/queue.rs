@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::envelope::Envelope;
+use crate::error::Error;
 use crate::transport::feed::{Credit, Event, Handed, Lane, RawFeed, feed};
 use crate::transport::orders::{Order, orders};
 use crate::transport::{Parcel, Settlement, Settler, Token};
@@ -23,6 +24,7 @@ struct State {
     ready: BTreeMap<u64, Envelope>,
     delayed: BTreeMap<(Instant, u64), Envelope>,
     held: BTreeMap<u64, Envelope>,
+    closed: bool,
 }
 
 impl MemoryQueue {
@@ -52,6 +54,12 @@ impl MemoryQueue {
         let state = self.state();
         let count = state.ready.len() + state.delayed.len() + state.held.len();
         u64::try_from(count).unwrap_or(u64::MAX)
+    }
+
+    /// Nobody reads from it any more.
+    pub(super) fn close(&self) {
+        self.state().closed = true;
+        self.tell();
     }
 
     /// The first message that is ready, which the caller then holds.
@@ -128,6 +136,10 @@ impl Consumer {
         loop {
             changed.mark_unchanged();
             settled.mark_unchanged();
+            if self.queue.state().closed {
+                drop(out.try_send(Err(Error::Closed("the memory broker"))));
+                return;
+            }
             while !stopped && !out.is_closed() && self.held().len() < max && out.capacity() > 0 {
                 let Some((number, envelope)) = self.queue.take() else { break };
                 self.held().insert(number);

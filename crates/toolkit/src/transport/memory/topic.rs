@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use crate::envelope::Envelope;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::transport::log::{Group, PartitionLog, Piece, partition_of};
 
 #[derive(Debug)]
@@ -21,6 +21,7 @@ struct State {
     groups: HashMap<String, Arc<Group>>,
     positions: HashMap<(String, u32), u64>,
     turn: u32,
+    closed: bool,
 }
 
 impl MemoryTopic {
@@ -30,6 +31,7 @@ impl MemoryTopic {
             groups: HashMap::new(),
             positions: HashMap::new(),
             turn: 0,
+            closed: false,
         };
         Self { state: Mutex::new(state), arrivals: watch::Sender::new(0) }
     }
@@ -48,6 +50,12 @@ impl MemoryTopic {
             }
         }
         drop(state);
+        self.arrivals.send_modify(|version| *version += 1);
+    }
+
+    /// Nobody reads from it any more.
+    pub(super) fn close(&self) {
+        self.state().closed = true;
         self.arrivals.send_modify(|version| *version += 1);
     }
 
@@ -82,6 +90,9 @@ impl PartitionLog for MemoryTopic {
 
     fn read(&self, partition: u32, from: u64, max: usize) -> Result<Piece> {
         let state = self.state();
+        if state.closed {
+            return Err(Error::Closed("the memory broker"));
+        }
         let all = state.partitions.get(index(partition)).map_or(&[][..], Vec::as_slice);
         let first = usize::try_from(from).unwrap_or(usize::MAX).min(all.len());
         let rest = all.get(first..).unwrap_or_default();
