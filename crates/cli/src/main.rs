@@ -1,8 +1,10 @@
 //! The command `ottla`: one file for each command.
 
 mod admin;
+mod broker;
 mod consume;
 mod database;
+mod dead_letters;
 mod demo;
 mod events;
 mod exit;
@@ -11,6 +13,7 @@ mod inspect;
 mod kafka;
 mod produce;
 mod relay;
+mod saga;
 mod serve;
 mod table;
 mod time;
@@ -37,6 +40,8 @@ fn main() -> ExitCode {
         .subcommand(txn::command())
         .subcommand(relay::command())
         .subcommand(events::command())
+        .subcommand(saga::command())
+        .subcommand(dead_letters::command())
         .subcommands(admin::commands())
         .subcommand(inspect::command())
         .subcommand(verify::command())
@@ -51,6 +56,8 @@ fn main() -> ExitCode {
         Some(("demo", arguments)) => demo::run(arguments),
         Some(("relay", arguments)) => relay::run(arguments),
         Some(("events", arguments)) => events::run(arguments),
+        Some(("saga", arguments)) => saga::run(arguments),
+        Some(("dead-letters", arguments)) => dead_letters::run(arguments),
         Some(("inspect", arguments)) => inspect::run(arguments),
         Some(("verify", arguments)) => verify::run(arguments),
         Some((name, arguments)) => admin::run(name, arguments).unwrap_or_else(tour::run),
