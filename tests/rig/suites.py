@@ -1,6 +1,8 @@
 """Which tests run against which system: `python3 -m rig.suites NAME…`, all of them without a name."""
 import functools
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -186,6 +188,38 @@ def toolkit(system):
         return max(codes)
 
 
+def with_clients():
+    """The binary with the toolkit's clients of brokers: the same features in the same target directory as `toolkit`,
+    so that librdkafka is built once."""
+    cargo = os.environ.get("CARGO", "cargo")
+    command = [cargo, "build", "--locked", "-p", "ottla-cli", "--features", "kafka,amqp", "--message-format", "json"]
+    built = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE)
+    lines = (json.loads(line) for line in built.stdout.splitlines())
+    (program,) = {line["executable"] for line in lines if line.get("executable")}
+    kept = Path(program).with_name("ottla-with-clients")  # the next build without features replaces the other
+    shutil.copy2(program, kept)
+    return kept
+
+
+def demo(system):
+    """`ottla demo` on a broker elsewhere, twice, and `ottla dead-letters` over what it leaves; see tests/demo."""
+    environ = {"DEMO_PROGRAM": str(with_clients())}
+    python = cache.python(TESTS / "acceptance/requirements.txt")
+    with system as broker:
+        env = {**os.environ, **environ, **broker.env(), "PYTHONPATH": str(TESTS)}
+        command = [python, "-m", "pytest", "-q", "-rfEs", "-p", "no:cacheprovider", "--durations=5", "demo"]
+        return subprocess.run(command, cwd=TESTS, env=env, stdin=subprocess.DEVNULL).returncode
+
+
+def reconnect():
+    """A service of the toolkit over each protocol, whose broker is killed twice and comes back."""
+    cargo = os.environ.get("CARGO", "cargo")
+    command = [cargo, "test", "--locked", "-p", "ottla", "--features", "kafka,amqp", "--test", "reconnect"]
+    subprocess.run([*command, "--no-run"], cwd=ROOT, check=True)
+    env = {**os.environ, "RECONNECT_BINARY": str(binary())}
+    return subprocess.run(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL).returncode
+
+
 def examples_ottla():
     """Both halves, each on an Ottla of its own at the default ports of loopback."""
     kafka, amqp = examples.PORTS["kafka"], examples.PORTS["rabbitmq"]
@@ -198,7 +232,7 @@ def stores():
     with PostgreSQL() as server:
         env = {**os.environ, "STORES_DATABASE": server.url, "STORES_ROWS": os.environ.get("STORES_ROWS", "100000")}
         # --workspace: built as `cargo test --workspace` has built it, features and all
-        command = ["cargo", "test", "--workspace", "--locked", "--test", "stores"]
+        command = ["cargo", "test", "--workspace", "--locked", "--test", "stores", "--test", "saga"]
         return subprocess.run(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL).returncode
 
 
@@ -279,6 +313,10 @@ SUITES = {
     "toolkit-kafka": lambda: toolkit(Kafka()),
     "toolkit-rabbitmq-4.0": lambda: toolkit(RabbitMQ("trixie")),
     "toolkit-rabbitmq-4.3": lambda: toolkit(RabbitMQ("forky")),
+    "demo-ottla": lambda: demo(Ottla()),
+    "demo-kafka": lambda: demo(Kafka()),
+    "demo-rabbitmq-4.3": lambda: demo(RabbitMQ("forky")),
+    "reconnect-ottla": reconnect,
     "ledger-rabbitmq-4.0": lambda: ledger("rabbitmq-4.0", "--kills", "3"),
     "rollback-rabbitmq-4.0": lambda: rollback("rabbitmq-4.0"),
     "acceptance-kafka": lambda: acceptance(Kafka(), KAFKA),

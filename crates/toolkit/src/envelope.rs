@@ -127,7 +127,8 @@ impl Envelope {
 
     /// The same as a CloudEvent in structured mode: all of it in the body, as one JSON value, for readers who
     /// want no headers. Headers whose names no CloudEvents attribute can have stay headers. Whoever reads it with
-    /// this crate gets the envelope that it was.
+    /// this crate gets the envelope that it was; the members of a JSON body may come in another order, and its numbers
+    /// are those of 64 bits.
     ///
     /// # Errors
     /// [`Error::Encode`](crate::Error::Encode) if the body says that it is JSON and is not.

@@ -68,7 +68,9 @@ impl Frail {
                     () = cut.notified() => { drop(out.send(Err(Self::gone())).await); break; }
                     told = closed.recv() => {
                         inner.close().await.unwrap();
-                        drop(told.map(|told| told.send(())));
+                        if let Some(told) = told {
+                            told.send(()).ok();
+                        }
                         return;
                     }
                     event = inner.next() => match event {
@@ -240,7 +242,7 @@ async fn a_service_outlives_its_broker_s_absence_and_loses_nothing() {
     let frail = Frail::new();
     let transport: Arc<dyn Transport> = Arc::<Frail>::clone(&frail);
     let connection = Connection::over("frail", transport, Mint::virtual_from(1));
-    let log = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::new(Mutex::new(Vec::<u32>::new()));
     let service = Service::new("audit", &connection).state(Arc::clone(&log));
     let service = service.on_with("queue:orders", Policy::default().concurrency(1), count);
     let health = service.health();
@@ -299,7 +301,8 @@ async fn one_json_value_is_written_where_the_line_says_so_and_read_anywhere() {
     raw.close().await.unwrap();
     let mut feed = structured.subscribe(subscription).await.unwrap();
     let Some(Ok(Incoming::Delivery(read))) = feed.next().await else { panic!("nothing came") };
-    assert_eq!(read.envelope, sent);
+    assert_eq!(read.envelope.decode::<Paid>().unwrap(), paid("a", 1)); // its members in another order
+    assert_eq!(Envelope { body: sent.body.clone(), ..read.envelope.clone() }, sent);
     let wrong = Connection::open("memory:?cloudevents=xml").await.unwrap_err().to_string();
     assert!(wrong.contains("binary or structured"), "{wrong}");
 }

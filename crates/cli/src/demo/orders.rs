@@ -43,8 +43,8 @@ pub(crate) async fn place(
     Ok(tx.commit().await?)
 }
 
-/// Reserve, charge, ship; undone in reverse.
-pub(crate) fn saga() -> Saga<Order> {
+/// Reserve, charge, ship; undone in reverse. `within`: how long shipping may take.
+pub(crate) fn saga(within: Duration) -> Saga<Order> {
     Saga::starts_on("order", "orders", |placed: OrderPlaced| {
         let OrderPlaced { order, customer, item, cents } = placed;
         Order { order, customer, item, cents }
@@ -80,7 +80,7 @@ pub(crate) fn saga() -> Saga<Order> {
             customer: o.customer.clone(),
         })
         .done_on::<Shipped>("shipments")
-        .within(Duration::from_secs(3)), // the poison order is never shipped
+        .within(within), // the poison order is never shipped
     )
     .completes_with("order-ends", |o| OrderConfirmed {
         order: o.order.clone(),

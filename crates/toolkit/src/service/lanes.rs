@@ -192,7 +192,9 @@ mod tests {
         assert_eq!(lanes.pop(Instant::now()).unwrap().1, 1);
         let taken: Vec<u32> = lanes.clear().iter().map(|message| message.1).collect();
         assert_eq!(taken.len(), 3, "{taken:?}");
-        [("a", 2), ("b", 3), ("b", 4)].map(|(key, number)| lanes.push(Waiting(key, number, 0)));
+        for (key, number) in [("a", 2), ("b", 3), ("b", 4)] {
+            lanes.push(Waiting(key, number, 0));
+        }
         assert_eq!(numbers(&mut lanes), [3], "a is still at work");
         lanes.settled("a");
         lanes.settled("b");

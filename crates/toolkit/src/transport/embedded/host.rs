@@ -14,7 +14,7 @@ use ottla_engine::{
     CreateError, Durability, DurableObserver, Engine, Fatal, FileDisk, Lsn, NewTopic, OpenError,
     Options, StreamId,
 };
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 
 use super::topic::EmbeddedTopic;
 use super::unreachable;
