@@ -32,10 +32,11 @@ pub use ottla_store::{
 
 pub use self::chance::base64_id;
 pub use self::engine::{
-    CommitFailure, CommitRefused, Commits, ConfigureError, ConsumerRefused, CreateError, Decided,
-    DeleteGroupError, DeleteRecordsError, Engine, Found, GROUP_SETTINGS, GROUPS_MAX, GroupRefused,
-    GroupSetting, GroupSummary, GroupValues, NewTopic, Options, PartitionsError, PlantedBug, Reply,
-    ShareAcks, ShareConfig, ShareFetchError, ShareReset, ShareWant, Shared, TxnCommitRefused,
-    TxnProduceError, Writer, check_group_setting, part_of,
+    CommitFailure, CommitRefused, Commits, ConfigureError, ConsumerRefused, CreateError,
+    DEAD_LETTERS_AUTO_CREATE, DEAD_LETTERS_PREFIX, Decided, DeleteGroupError, DeleteRecordsError,
+    Engine, Found, GROUP_SETTINGS, GROUPS_MAX, GroupRefused, GroupSetting, GroupSummary,
+    GroupValues, NewTopic, Options, PartitionsError, PlantedBug, Reply, ShareAcks, ShareConfig,
+    ShareFetchError, ShareReset, ShareWant, Shared, TxnCommitRefused, TxnProduceError, Writer,
+    check_group_setting, part_of,
 };
 pub use self::txn::producers::Aborted;

@@ -4,6 +4,7 @@
 //! about the group waits for its newest fact (store.md rules 3, 10 and 19).
 
 mod consumers;
+mod dead_letters;
 mod offsets;
 mod share_config;
 mod shares;
@@ -11,7 +12,7 @@ mod sweep;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -20,6 +21,9 @@ use ottla_store::{Lsn, Purpose, Refused};
 
 pub use self::consumers::ConsumerRefused;
 use self::consumers::Known;
+pub use self::dead_letters::{
+    AUTO_CREATE as DEAD_LETTERS_AUTO_CREATE, NAME_PREFIX as DEAD_LETTERS_PREFIX,
+};
 pub(super) use self::offsets::forget_topic;
 pub use self::offsets::{CommitFailure, CommitRefused, Commits};
 pub use self::share_config::{
@@ -61,6 +65,8 @@ pub(super) struct GroupCell {
     group: Mutex<Group>,
     /// Members of a share group that wait for records.
     waiters: Waiters,
+    /// It was said that its dead letters cannot be written.
+    without_letters: AtomicBool,
 }
 
 /// What the engine knows of a group.
@@ -242,10 +248,12 @@ impl Engine {
     /// Lets groups run whose time has come.
     pub(super) fn tick_groups(&self, now: Now) {
         for id in self.groups.take_due(now.monotonic) {
+            let is_buried = self.bury_overdue(&id, now);
             let catalog = self.catalog();
             let ready = self.with_group(&id, false, |group| {
                 group.scheduled = None;
-                let Ok(reservation) = self.reserve_group(group, 0) else {
+                let Some(reservation) = self.reserve_group(group, 0).ok().filter(|_| is_buried)
+                else {
                     return Vec::new(); // the log is busy: still due at the next tick
                 };
                 let effects = group.machine.tick(&Known(&catalog), now);
@@ -367,7 +375,8 @@ impl Groups {
 
 impl GroupCell {
     fn new(group: Group) -> Self {
-        Self { group: Mutex::new(group), waiters: Waiters::default() }
+        let (waiters, without_letters) = (Waiters::default(), AtomicBool::new(false));
+        Self { group: Mutex::new(group), waiters, without_letters }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Group> {

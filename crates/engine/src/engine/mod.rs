@@ -20,9 +20,10 @@ use std::time::Duration;
 use ottla_store::{Fatal, Lsn, Store, StreamId};
 
 pub use self::groups::{
-    CommitFailure, CommitRefused, Commits, ConsumerRefused, DeleteGroupError, GROUP_SETTINGS,
-    GROUPS_MAX, GroupRefused, GroupSetting, GroupSummary, GroupValues, Reply, ShareAcks,
-    ShareConfig, ShareFetchError, ShareReset, ShareWant, Shared, check_group_setting, part_of,
+    CommitFailure, CommitRefused, Commits, ConsumerRefused, DEAD_LETTERS_AUTO_CREATE,
+    DEAD_LETTERS_PREFIX, DeleteGroupError, GROUP_SETTINGS, GROUPS_MAX, GroupRefused, GroupSetting,
+    GroupSummary, GroupValues, Reply, ShareAcks, ShareConfig, ShareFetchError, ShareReset,
+    ShareWant, Shared, check_group_setting, part_of,
 };
 pub use self::lookup::Found;
 pub use self::open::{Options, PlantedBug};

@@ -25,6 +25,7 @@ use crate::txn::coordinator::{
     AddError, EndError, EndRequest, Identity, InitError, InitRequest, RememberedTransactions,
     Settings, Transactions, TxnEffect, TxnEnd, TxnPartition, TxnRecord,
 };
+use crate::txn::producers::ProducerError;
 
 /// The coordinator of every transactional id.
 #[derive(Debug)]
@@ -190,6 +191,11 @@ impl Engine {
                 decision.answer?;
             }
             verified => verified?,
+        }
+        // Of the older kind any number may be the first, as outside of transactions.
+        let is_middle = writer.implicit && batch.header().base_sequence != 0;
+        if is_middle && !partition.lock().producers.knows(writer.who.producer) {
+            return Err(ProduceError::from(ProducerError::OutOfOrder).into());
         }
         Ok(partition.produce(&self.store, batch, now.wall)?)
     }

@@ -277,6 +277,9 @@ impl Definition {
     }
 }
 
+/// A topic with this setting on takes the dead letters of share groups.
+pub const DEAD_LETTERS: &str = "errors.deadletterqueue.group.enable";
+
 const MS: Kind = Kind::Long(0, i64::MAX);
 const MS_OR_NONE: Kind = Kind::Long(-1, i64::MAX);
 const CODECS: &[&str] = &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
@@ -310,6 +313,12 @@ pub const DEFINITIONS: &[Definition] = &[
         "How long a tombstone stays readable after compaction.",
     )
     .on_broker("log.cleaner.delete.retention.ms"),
+    setting(
+        DEAD_LETTERS,
+        Kind::Boolean,
+        "false",
+        "Whether share groups may write their dead letters to it (KIP-1191).",
+    ),
     setting(
         "file.delete.delay.ms",
         MS,

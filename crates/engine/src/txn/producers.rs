@@ -166,6 +166,12 @@ impl Producers {
         Ok(Verdict::Append)
     }
 
+    /// Whether anything is remembered of a producer.
+    #[must_use]
+    pub fn knows(&self, producer: ProducerId) -> bool {
+        self.producers.contains_key(&producer)
+    }
+
     /// A batch was appended: live after [`check`](Self::check) said so, or read from the log. At
     /// boot `at.at` may be the time of the boot: a producer then expires later, never earlier.
     pub fn appended(&mut self, batch: &ProducedBatch, at: Place) {

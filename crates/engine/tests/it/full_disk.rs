@@ -11,7 +11,7 @@ use crate::groups::{commit, committed};
 use crate::rig::{Rig, batch};
 
 /// Produces until it is refused; how often it was not.
-fn fill(rig: &Rig, topic: &str) -> usize {
+pub(crate) fn fill(rig: &Rig, topic: &str) -> usize {
     let value = "x".repeat(9_000);
     for accepted in 0..2_000 {
         let now = rig.engine.now();

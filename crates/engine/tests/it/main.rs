@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod compaction;
+mod dead_letters;
 mod formats;
 mod full_disk;
 mod groups;

@@ -127,6 +127,11 @@ impl Rig {
     /// The power goes; what was not synced is lost in part or whole. The broker starts again.
     pub(crate) fn power_cut(self) -> Self {
         let seed = self.starts * 7919;
+        self.power_cut_as(seed)
+    }
+
+    /// The same, with another choice of what is lost.
+    pub(crate) fn power_cut_as(self, seed: u64) -> Self {
         Self::over(self.disk.crash(seed), self.clock, self.starts + 1)
     }
 

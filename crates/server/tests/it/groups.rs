@@ -378,12 +378,43 @@ async fn end(client: &mut Client, version: i16, id: &str, who: (i64, i16)) -> Er
 }
 
 async fn write(client: &mut Client, id: &str, who: (i64, i16), topic: &Topic) -> ErrorCode {
-    let builder = BatchBuilder::new(Codec::None).producer(who.0, who.1, 0).transactional();
+    write_as(client, 9, id, who, 0, topic).await
+}
+
+/// From version 12 on what is written joins the transaction by itself.
+async fn write_as(
+    client: &mut Client,
+    version: i16,
+    id: &str,
+    who: (i64, i16),
+    sequence: i32,
+    topic: &Topic,
+) -> ErrorCode {
+    let builder = BatchBuilder::new(Codec::None).producer(who.0, who.1, sequence).transactional();
     let records = filled(builder, &[b"x"]);
     let request =
         ProduceRequest { transactional_id: Some(id.into()), ..producing(topic, -1, Some(records)) };
-    let Response::Produce(answer) = client.call(9, request).await else { panic!() };
+    let Response::Produce(answer) = client.call(version, request).await else { panic!() };
     answer.responses[0].partition_responses[0].error_code
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_that_partitions_join_by_themselves_begins_at_number_zero() {
+    let node = Node::start().await;
+    let mut client = node.client().await;
+    let (gap, fine) = (ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, ErrorCode::NONE);
+    for (version, first) in [(9, fine), (12, gap)] {
+        let (id, topic) = (unique("transaction"), node.topic("middle").await);
+        find_coordinator(&mut client, &id, 1).await;
+        let who = init(&mut client, &id).await;
+        let who = (who.producer_id, who.producer_epoch);
+        if version == 9 {
+            assert_eq!(add(&mut client, 3, &id, who, &topic).await, fine);
+        }
+        assert_eq!(write_as(&mut client, version, &id, who, 5, &topic).await, first);
+        let zero = if first == fine { gap } else { fine };
+        assert_eq!(write_as(&mut client, version, &id, who, 0, &topic).await, zero);
+    }
 }
 
 async fn commit_offset(client: &mut Client, id: &str, who: (i64, i16), topic: &Topic) -> ErrorCode {

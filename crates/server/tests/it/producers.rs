@@ -3,6 +3,9 @@
 use bytes::Bytes;
 use ottla_engine::batch::BatchBuilder;
 use ottla_engine::codec::Codec;
+use ottla_kafka_proto::messages::delete_records::{
+    DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
+};
 use ottla_kafka_proto::messages::init_producer_id::{
     InitProducerIdRequest, InitProducerIdResponse,
 };
@@ -126,6 +129,31 @@ async fn sequence_numbers_begin_again_behind_the_largest() {
     assert_eq!((wrapped.error_code, wrapped.base_offset), (ErrorCode::NONE, 2));
     let again = client.produce(&topic, numbered(id, 0, 0, 1)).await;
     assert_eq!((again.error_code, again.base_offset), (ErrorCode::NONE, 2));
+}
+
+/// Kafka's answers since 2.5: what is remembered of a producer outlives its records.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_producer_whose_records_were_all_deleted_goes_on() {
+    let node = Node::start().await;
+    let topic = node.topic("emptied").await;
+    let mut client = node.client().await;
+    let id = new_producer(&mut client).await.producer_id;
+    for sequence in 0..3 {
+        client.produce(&topic, numbered(id, 0, sequence, 1)).await;
+    }
+    let partitions = vec![DeleteRecordsPartition { partition_index: 0, offset: -1 }];
+    let topics = vec![DeleteRecordsTopic { name: topic.name.as_str().into(), partitions }];
+    let request = DeleteRecordsRequest { topics, timeout_ms: 10_000 };
+    let Response::DeleteRecords(answer) = client.call(2, request).await else { panic!() };
+    assert_eq!(answer.topics[0].partitions[0].low_watermark, 3);
+    let again = client.produce(&topic, numbered(id, 0, 1, 1)).await;
+    assert_eq!((again.error_code, again.base_offset), (ErrorCode::NONE, 1), "though it is gone");
+    let gap = client.produce(&topic, numbered(id, 0, 9, 1)).await;
+    assert_eq!(gap.error_code, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
+    let next = client.produce(&topic, numbered(id, 0, 3, 1)).await;
+    assert_eq!((next.error_code, next.base_offset), (ErrorCode::NONE, 3));
+    let stranger = client.produce(&topic, numbered(id + 1_000_000, 3, 7, 1)).await;
+    assert_eq!((stranger.error_code, stranger.base_offset), (ErrorCode::NONE, 4));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

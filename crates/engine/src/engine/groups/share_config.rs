@@ -2,8 +2,8 @@
 
 use crate::group::consumer::ConsumerSettings;
 use crate::group::share::ShareSettings;
-use crate::topic::Isolation;
 use crate::topic::config::Overrides;
+use crate::topic::{Isolation, name as topic_name};
 
 /// The settings of one share group in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,25 @@ pub enum ShareReset {
     Earliest,
     /// At the first record that is younger than so many milliseconds; at its end if there is none.
     ByDuration(i64),
+}
+
+/// Where a share group's dead letters are to go (KIP-1191).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct DeadLetterWish {
+    /// The topic's name, not empty.
+    pub(super) topic: String,
+    /// A dead letter carries the key and the value of its record.
+    pub(super) copies: bool,
+}
+
+impl DeadLetterWish {
+    /// What is set of a group, if it names a topic.
+    pub(super) fn of(overrides: Option<&Overrides>) -> Option<Self> {
+        let overrides = overrides?;
+        let topic = overrides.get(DEAD_LETTER_TOPIC)?.trim().to_owned();
+        let copies = overrides.get(DEAD_LETTER_COPIES).is_some_and(|value| value == "true");
+        (!topic.is_empty()).then_some(Self { topic, copies })
+    }
 }
 
 /// One setting of a group.
@@ -53,6 +72,8 @@ pub enum GroupValues {
     Boolean,
     /// `latest`, `earliest` or `by_duration:` and a duration as `PT12H` (ISO 8601).
     Reset,
+    /// The name of a topic, or nothing.
+    Topic,
 }
 
 /// Everything that can be set of a group.
@@ -141,6 +162,20 @@ pub const GROUP_SETTINGS: &[GroupSetting] = &[
         values: GroupValues::Int(100, 10_000),
         broker_name: Some("group.share.partition.max.record.locks"),
     },
+    GroupSetting {
+        name: DEAD_LETTER_TOPIC,
+        default: "",
+        documentation: "Topic for the records that a share group gives up; none if empty.",
+        values: GroupValues::Topic,
+        broker_name: None,
+    },
+    GroupSetting {
+        name: DEAD_LETTER_COPIES,
+        default: "false",
+        documentation: "Whether a dead letter carries the key and the value of its record.",
+        values: GroupValues::Boolean,
+        broker_name: None,
+    },
 ];
 
 /// Judges the value of a setting; the text is for the client.
@@ -151,6 +186,7 @@ pub fn check_group_setting(name: &str, value: &str) -> Result<(), String> {
     let legal = match known.values {
         GroupValues::Word(words) => words.contains(&value),
         GroupValues::Boolean => matches!(value, "true" | "false"),
+        GroupValues::Topic => value.trim().is_empty() || topic_name::check(value.trim()).is_ok(),
         GroupValues::Reset if ShareReset::named(value).is_none() => {
             let formats =
                 "either 'earliest', 'latest' or of the format 'by_duration:<PnDTnHnMn.nS>'";
@@ -286,6 +322,8 @@ const SESSION_MS: &str = "share.session.timeout.ms";
 const HEARTBEAT_MS: &str = "share.heartbeat.interval.ms";
 const DELIVERIES: &str = "share.delivery.count.limit";
 const LOCKS: &str = "share.partition.max.record.locks";
+const DEAD_LETTER_TOPIC: &str = "errors.deadletterqueue.topic.name";
+const DEAD_LETTER_COPIES: &str = "errors.deadletterqueue.copy.record.enable";
 
 #[cfg(test)]
 mod tests {
@@ -326,7 +364,7 @@ mod tests {
         assert_eq!((config.settings.delivery_limit, config.settings.locks_max), (5, 2_000));
         for setting in GROUP_SETTINGS {
             assert_eq!(check_group_setting(setting.name, setting.default), Ok(()));
-            assert!(check_group_setting(setting.name, "nonsense").is_err());
+            assert!(check_group_setting(setting.name, "no/sense").is_err());
         }
         assert!(check_group_setting("share.delivery.count.limit", "11").is_err());
         assert!(check_group_setting("retention.ms", "11").is_err());

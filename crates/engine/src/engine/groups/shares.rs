@@ -211,7 +211,23 @@ impl Engine {
     }
 
     /// Acknowledgements, each partition judged on its own. The reply waits for the returned place.
+    ///
+    /// Reads from the disk if the group has a dead-letter topic ([`share_buries`](Self::share_buries)).
     pub fn share_acknowledge(
+        &self,
+        id: &GroupId,
+        member: &MemberId,
+        parts: &[(Part, Vec<AckBatch>)],
+    ) -> Result<ShareAcks, ConsumerRefused> {
+        let done = match self.dead_letters(id)? {
+            Some(letters) => self.acknowledge_and_bury(&letters, member, parts),
+            None => self.acknowledge_parts(id, member, parts),
+        };
+        self.wake_share(id); // released records, and room in the window
+        done
+    }
+
+    fn acknowledge_parts(
         &self,
         id: &GroupId,
         member: &MemberId,
@@ -220,7 +236,7 @@ impl Engine {
         let now = self.now();
         let config = self.share_config(id);
         let bytes = parts.iter().flat_map(|(_, batches)| batches).map(ack_bytes).sum::<usize>();
-        let done = self.share_change(id, bytes + parts.len() * CHANGE_BYTES, |share| {
+        self.share_change(id, bytes + parts.len() * CHANGE_BYTES, |share| {
             share.configure(config.settings);
             let mut records = Vec::new();
             let one = |(part, batches): &(Part, Vec<AckBatch>)| {
@@ -229,9 +245,7 @@ impl Engine {
             };
             let results = parts.iter().map(one).collect();
             (results, records)
-        })?;
-        self.wake_share(id); // released records, and room in the window
-        Ok(done)
+        })
     }
 
     /// The session of a member has ended: what it holds is free again.
@@ -313,7 +327,7 @@ impl Engine {
     }
 
     /// Applies something to a share group and logs what it wants remembered.
-    fn share_change<T>(
+    pub(super) fn share_change<T>(
         &self,
         id: &GroupId,
         bytes: usize,
@@ -379,7 +393,7 @@ fn containing(batches: Vec<(Span, Bytes)>, acquired: &[Acquired]) -> Vec<Bytes> 
 }
 
 /// What acknowledgements may add to a fact.
-fn ack_bytes(batch: &AckBatch) -> usize {
+pub(super) fn ack_bytes(batch: &AckBatch) -> usize {
     let span = batch.last.saturating_sub(batch.first);
     (batch.types.len() + usize::try_from(span).unwrap_or(0).min(PIECES_MAX)) * CHANGE_BYTES
 }

@@ -137,6 +137,24 @@ pub struct AckBatch {
 }
 
 impl AckBatch {
+    /// What it says up to an offset, and what it says behind it.
+    #[must_use]
+    pub fn cut(self, upto: i64) -> (Option<Self>, Option<Self>) {
+        if self.last <= upto {
+            return (Some(self), None);
+        }
+        if self.first > upto {
+            return (None, Some(self));
+        }
+        let (mut head, mut tail) = (self.clone(), self);
+        (head.last, tail.first) = (upto, upto + 1);
+        if head.types.len() > 1 {
+            let here = usize::try_from(upto - head.first + 1).unwrap_or(usize::MAX);
+            tail.types = head.types.split_off(here.min(head.types.len()));
+        }
+        (Some(head), Some(tail))
+    }
+
     /// Runs of the same type.
     pub(super) fn pieces(&self) -> Vec<(i64, i64, AckType)> {
         if let [kind] = *self.types {
@@ -150,6 +168,37 @@ impl AckBatch {
             }
         }
         pieces
+    }
+}
+
+/// Neighbouring records that a group gives up: archived, though nobody accepted them (KIP-1191).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Death {
+    /// The first.
+    pub first: i64,
+    /// The last.
+    pub last: i64,
+    /// How often they were delivered.
+    pub count: u16,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Why a group gives records up; printed with Kafka's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// A member rejected them.
+    Rejected,
+    /// They came back from their last delivery.
+    Limit,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rejected => "Offset rejected by client.",
+            Self::Limit => "Offset delivery count exceeded the threshold.",
+        })
     }
 }
 

@@ -37,8 +37,8 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use api::{
-    AckBatch, AckError, AckType, Acquired, Lag, ShareBeat, ShareBeatError, ShareBeaten,
-    ShareSettings, ShareState, Span, Take, check_batches,
+    AckBatch, AckError, AckType, Acquired, Cause, Death, Lag, ShareBeat, ShareBeatError,
+    ShareBeaten, ShareSettings, ShareState, Span, Take, check_batches,
 };
 pub use record::{RememberedShares, ShareMember, ShareRecord, ShareSubscription};
 pub use window::{Change, Fate, Window};
@@ -230,6 +230,43 @@ impl ShareGroup {
         let mut changes = Vec::new();
         live.acknowledge(window, member, batches, rules, &mut changes)?;
         Ok(changed(part, changes))
+    }
+
+    /// What [`acknowledge`](Self::acknowledge) would give up, in order; nothing changes.
+    pub fn deaths(
+        &self,
+        part: Part,
+        member: &MemberId,
+        batches: &[AckBatch],
+    ) -> Result<Vec<Death>, AckError> {
+        check_batches(batches)?;
+        let (Some(live), Some(window)) =
+            (self.partitions.get(&part), self.remembered.windows.get(&part))
+        else {
+            return Err(AckError::UnknownPartition);
+        };
+        live.deaths(window, member, batches, self.settings.delivery_limit)
+    }
+
+    /// What [`tick`](Self::tick) would give up now, by partition and in order; nothing changes.
+    #[must_use]
+    pub fn overdue(&self, now: Now) -> Vec<(Part, Vec<Death>)> {
+        let limit = self.settings.delivery_limit;
+        let all =
+            self.partitions.iter().map(|(part, live)| (*part, live.overdue(limit, now.monotonic)));
+        all.filter(|(_, deaths)| !deaths.is_empty()).collect()
+    }
+
+    /// Gives up what is [`overdue`](Self::overdue) of a partition up to an offset.
+    pub fn give_up(&mut self, part: Part, upto: i64, now: Now) -> Vec<ShareRecord> {
+        let (Some(live), Some(window)) =
+            (self.partitions.get_mut(&part), self.remembered.windows.get_mut(&part))
+        else {
+            return Vec::new();
+        };
+        let (limit, mut changes) = (self.settings.delivery_limit, Vec::new());
+        live.give_up(window, upto, limit, now.monotonic, &mut changes);
+        changed(part, changes)
     }
 
     /// A member's session has ended: what it holds is free again, as if it had not been delivered.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::api::{AckBatch, AckError, AckType, Acquired, Lag, Span, Take};
+use super::api::{AckBatch, AckError, AckType, Acquired, Cause, Death, Lag, Span, Take};
 use super::window::{Change, Fate, Window};
 use crate::clock::Monotonic;
 use crate::group::ids::MemberId;
@@ -178,6 +178,65 @@ impl SharePartition {
             at = lock.ok_or(AckError::InvalidState)?.last + 1;
         }
         Ok(())
+    }
+
+    /// What a member's acknowledgements would give up, in order; nothing changes.
+    pub(super) fn deaths(
+        &self,
+        window: &Window,
+        member: &MemberId,
+        batches: &[AckBatch],
+        delivery_limit: u16,
+    ) -> Result<Vec<Death>, AckError> {
+        let mut deaths = Vec::new();
+        for batch in batches {
+            self.check(window, member, batch)?;
+            for (first, last, kind) in batch.pieces() {
+                let cause = match kind {
+                    AckType::Reject => Cause::Rejected,
+                    AckType::Release => Cause::Limit,
+                    AckType::Gap | AckType::Accept | AckType::Renew => continue,
+                };
+                let mut at = first.max(window.start());
+                while let Some(lock) = self.lock_at(at).filter(|_| at <= last) {
+                    let (first, last, count) = (at, lock.last.min(last), lock.count);
+                    if cause == Cause::Rejected || count >= delivery_limit {
+                        deaths.push(Death { first, last, count, cause });
+                    }
+                    at = last + 1;
+                }
+            }
+        }
+        Ok(deaths)
+    }
+
+    /// What was held too long after its last delivery, in order.
+    pub(super) fn overdue(&self, delivery_limit: u16, now: Monotonic) -> Vec<Death> {
+        let due = |lock: &Lock| lock.until <= now && lock.count >= delivery_limit;
+        let locks = self.locks.iter().filter(|(_, lock)| due(lock));
+        let death = |(first, lock): (&i64, &Lock)| {
+            let (first, last, count) = (*first, lock.last, lock.count);
+            Death { first, last, count, cause: Cause::Limit }
+        };
+        locks.map(death).collect()
+    }
+
+    /// Archives what is [`overdue`](Self::overdue) up to an offset.
+    pub(super) fn give_up(
+        &mut self,
+        window: &mut Window,
+        upto: i64,
+        delivery_limit: u16,
+        now: Monotonic,
+        changes: &mut Vec<Change>,
+    ) {
+        self.cut(upto.saturating_add(1));
+        let overdue = self.overdue(delivery_limit, now);
+        for death in overdue.into_iter().take_while(|death| death.last <= upto) {
+            self.locks.remove(&death.first);
+            let Death { first, last, .. } = death;
+            settle(window, Change { first, last, fate: Fate::Archived }, changes);
+        }
     }
 
     fn carry_out(

@@ -1,7 +1,9 @@
 //! DescribeConfigs: settings in force of topics, the broker, groups and client metrics.
 
 use ottla_engine::topic::config::{DEFINITIONS, Definition, Kind, Overrides};
-use ottla_engine::{GROUP_SETTINGS, GroupSetting, GroupValues, Lsn};
+use ottla_engine::{
+    DEAD_LETTERS_AUTO_CREATE, DEAD_LETTERS_PREFIX, GROUP_SETTINGS, GroupSetting, GroupValues, Lsn,
+};
 use ottla_kafka_proto::ErrorCode;
 use ottla_kafka_proto::messages::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
@@ -163,7 +165,7 @@ fn group_setting(setting: &'static GroupSetting, overrides: Option<&Overrides>) 
         name: setting.name,
         kind: match setting.values {
             GroupValues::Int(..) => TYPE_INT,
-            GroupValues::Word(_) | GroupValues::Reset => TYPE_STRING,
+            GroupValues::Word(_) | GroupValues::Reset | GroupValues::Topic => TYPE_STRING,
             GroupValues::Boolean => TYPE_BOOLEAN,
         },
         documentation: setting.documentation,
@@ -306,7 +308,8 @@ fn unknown_topic(name: &str) -> Failure {
     (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, format!("The topic '{name}' does not exist."))
 }
 
-/// Settings of the broker that tools change while it runs. They are kept and shown.
+/// Settings of the broker that tools change while it runs. They are kept and shown; those of dead
+/// letters have an effect.
 pub(super) fn broker_definition(name: &str) -> Option<(&'static str, i8)> {
     DYNAMIC_BROKER.iter().find(|(known, _)| *known == name).copied()
 }
@@ -334,6 +337,8 @@ const DYNAMIC_BROKER: &[(&str, i8)] = &[
     ("leader.replication.throttled.rate", TYPE_LONG),
     ("follower.replication.throttled.rate", TYPE_LONG),
     ("replica.alter.log.dirs.io.max.bytes.per.second", TYPE_DOUBLE),
+    (DEAD_LETTERS_PREFIX, TYPE_STRING),
+    (DEAD_LETTERS_AUTO_CREATE, TYPE_BOOLEAN),
 ];
 
 pub(super) const RESOURCE_TOPIC: i8 = 2;
@@ -349,7 +354,7 @@ const SOURCE_DEFAULT: i8 = 5;
 const SOURCE_CLIENT_METRICS: i8 = 7;
 const SOURCE_GROUP: i8 = 8;
 
-const TYPE_BOOLEAN: i8 = 1;
+pub(super) const TYPE_BOOLEAN: i8 = 1;
 const TYPE_STRING: i8 = 2;
 const TYPE_INT: i8 = 3;
 const TYPE_LONG: i8 = 5;

@@ -14,7 +14,7 @@ use ottla_kafka_proto::messages::incremental_alter_configs::{
 use super::Answer;
 use super::configs::{
     Failure, RESOURCE_BROKER, RESOURCE_CLIENT_METRICS, RESOURCE_GROUP, RESOURCE_TOPIC,
-    broker_definition, node,
+    TYPE_BOOLEAN, broker_definition, node,
 };
 use crate::kafka::telemetry::{self, CHOICES};
 use crate::kafka::{Peer, codes};
@@ -163,7 +163,12 @@ fn check_change(resource_type: i8, change: &Change) -> Result<(), Failure> {
     }
     let invalid = |text| (ErrorCode::INVALID_CONFIG, text);
     match (resource_type, value) {
-        (RESOURCE_BROKER, _) => match broker_definition(name) {
+        (RESOURCE_BROKER, value) => match broker_definition(name) {
+            Some((_, TYPE_BOOLEAN)) if value.is_some_and(|value| !is_boolean(value)) => {
+                let text =
+                    format!("Invalid value {} for configuration {name}", value.unwrap_or_default());
+                Err(invalid(text))
+            }
             Some(_) => Ok(()),
             None => {
                 let text = format!("Cannot update these configs dynamically: Set({name})");
@@ -191,6 +196,10 @@ fn takes_lists(resource_type: i8, name: &str) -> bool {
         }
         _ => false,
     }
+}
+
+fn is_boolean(value: &str) -> bool {
+    ["true", "false"].iter().any(|word| value.trim().eq_ignore_ascii_case(word))
 }
 
 fn edit(overrides: &mut Overrides, change: Change) {

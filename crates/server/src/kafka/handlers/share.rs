@@ -134,6 +134,9 @@ fn settle(
     }
     let acknowledged = match meant.as_slice() {
         [] => Ok((Vec::new(), Lsn::ZERO)),
+        meant if engine.share_buries(&key.0) => {
+            tokio::task::block_in_place(|| engine.share_acknowledge(&key.0, &key.1, meant))
+        }
         meant => engine.share_acknowledge(&key.0, &key.1, meant),
     };
     if turn == Turn::Last {
