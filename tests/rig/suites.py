@@ -102,6 +102,18 @@ def rules(system):
     return _pytest(system, "rules", cache.python(TESTS / "acceptance/requirements.txt"), [])
 
 
+def wire_kafka():
+    """The server's own stories of hostile and unusual clients, told to Apache Kafka: it must answer what they assert of Ottla."""
+    command = [os.environ.get("CARGO", "cargo"), "test", "--workspace", "--locked", "--test", "it", "--no-run", "--message-format=json"]
+    built = subprocess.run(command, cwd=ROOT, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True).stdout
+    artifacts = [json.loads(line) for line in built.splitlines() if line.startswith("{")]
+    [program] = [made["executable"] for made in artifacts
+                 if made.get("executable") and made["manifest_path"] == str(ROOT / "crates/server/Cargo.toml")]
+    with Kafka() as broker:
+        env = {**os.environ, "OTTLA_IT_BROKER": broker.env()["KAFKA"]}
+        return subprocess.run([program, "--test-threads", "2"], env=env, cwd=ROOT / "crates/server", stdin=subprocess.DEVNULL).returncode
+
+
 def commands(system):
     """`ottla group` and `ottla txn`; see tests/commands."""
     java("ConsoleShareConsumer")  # says what is missing before anything is started
@@ -320,6 +332,7 @@ SUITES = {
     "ledger-rabbitmq-4.0": lambda: ledger("rabbitmq-4.0", "--kills", "3"),
     "rollback-rabbitmq-4.0": lambda: rollback("rabbitmq-4.0"),
     "acceptance-kafka": lambda: acceptance(Kafka(), KAFKA),
+    "wire-kafka": wire_kafka,
     "clients-kafka": lambda: clients(Kafka(), *KAFKA_CLIENTS),
     "examples-kafka": lambda: examples.run(Kafka(port=examples.PORTS["kafka"]), "kafka"),
     "ledger-kafka": lambda: ledger("kafka", "--kills", "3"),

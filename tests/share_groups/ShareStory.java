@@ -1,5 +1,6 @@
 // Share groups (KIP-932) as Kafka's own client sees them. The same program runs against Apache Kafka and Ottla.
 //   java -cp CLASSPATH ShareStory.java BOOTSTRAP stories [NAME…]   every rule, one after the other
+//   java -cp CLASSPATH ShareStory.java BOOTSTRAP buried        dead-letter topics (KIP-1191), which Apache Kafka has from 4.4 on
 //   java -cp CLASSPATH ShareStory.java BOOTSTRAP crash         prints "accepted KEY"; survives a broker that is killed
 
 import java.time.Duration;
@@ -21,6 +22,10 @@ public class ShareStory {
         if (args[1].equals("crash")) {
             crash();
             return;
+        }
+        if (args[1].equals("buried")) {
+            buried();
+            System.exit(0);
         }
         Map<String, Callable<Void>> stories = new LinkedHashMap<>();
         stories.put("shared", () -> { shared(); return null; });
@@ -97,6 +102,53 @@ public class ShareStory {
             check(silence(consumer), "rejected records came back");
         }
         told("rejected records are gone");
+    }
+
+    // KIP-1191: what is rejected or delivered too often goes to the group's dead-letter topic
+    static void buried() throws Exception {
+        String topic = topic("buried", 2), dead = topic("dlq.buried", 2), group = group("buried");
+        set(ConfigResource.Type.TOPIC, dead, "errors.deadletterqueue.group.enable", "true");
+        set(group, "errors.deadletterqueue.topic.name", dead);
+        set(group, "errors.deadletterqueue.copy.record.enable", "true");
+        set(group, "share.delivery.count.limit", "2");
+        Map<String, Object> settings = Map.of("bootstrap.servers", bootstrap);
+        try (Producer<String, String> producer = new KafkaProducer<>(settings, new StringSerializer(), new StringSerializer())) {
+            for (int n = 0; n < 6; n++) producer.send(new ProducerRecord<>(topic, n % 2, "" + n, "value " + n)).get();
+        }
+        try (ShareConsumer<String, String> consumer = consumer(group, 100)) {
+            consumer.subscribe(List.of(topic));
+            int given = 0;
+            for (long end = System.currentTimeMillis() + 40_000; given < 8 && System.currentTimeMillis() < end; ) {
+                for (ConsumerRecord<String, String> record : consumer.poll(Duration.ofMillis(200))) {
+                    given++; // 0 and 1 are rejected, 2 and 3 come twice, the others are accepted
+                    int key = Integer.parseInt(record.key());
+                    consumer.acknowledge(record, key < 2 ? AcknowledgeType.REJECT : key < 4 ? AcknowledgeType.RELEASE : AcknowledgeType.ACCEPT);
+                }
+                commit(consumer);
+            }
+            check(given == 8, "deliveries: " + given);
+            check(silence(consumer), "a record that was given up came back");
+        }
+        Map<String, String> letters = new TreeMap<>();
+        Map<String, Object> reading = Map.of("bootstrap.servers", bootstrap, "auto.offset.reset", "earliest");
+        try (Consumer<String, String> reader = new KafkaConsumer<>(reading, new StringDeserializer(), new StringDeserializer())) {
+            reader.assign(List.of(new TopicPartition(dead, 0), new TopicPartition(dead, 1)));
+            for (int n = 0; n < 100 && letters.size() < 4; n++) {
+                for (ConsumerRecord<String, String> record : reader.poll(Duration.ofMillis(200))) {
+                    StringBuilder told = new StringBuilder(record.partition() + " " + record.value());
+                    record.headers().forEach(header -> told.append(" ").append(header.key().substring("__dlq.errors.".length())).append("=").append(new String(header.value())));
+                    check(letters.put(record.key(), told.toString()) == null, "two letters of " + record.key());
+                }
+            }
+        }
+        String limit = "Offset delivery count exceeded the threshold.", rejected = "Offset rejected by client.";
+        for (int n = 0; n < 4; n++) {
+            String expected = n % 2 + " value " + n + " topic=" + topic + " partition=" + n % 2 + " offset=" + n / 2 + " group=" + group
+                + " delivery.count=" + (n < 2 ? 1 : 2) + " message=" + (n < 2 ? rejected : limit);
+            check(expected.equals(letters.get("" + n)), letters + "\nnot " + expected);
+        }
+        check(letters.size() == 4, letters);
+        told("what is given up is in the dead-letter topic");
     }
 
     static void limited() throws Exception {
@@ -303,8 +355,12 @@ public class ShareStory {
     }
 
     static void set(String group, String name, String value) throws Exception {
+        set(ConfigResource.Type.GROUP, group, name, value);
+    }
+
+    static void set(ConfigResource.Type type, String of, String name, String value) throws Exception {
         try (Admin admin = Admin.create(Map.of("bootstrap.servers", bootstrap))) {
-            ConfigResource resource = new ConfigResource(ConfigResource.Type.GROUP, group);
+            ConfigResource resource = new ConfigResource(type, of);
             AlterConfigOp change = new AlterConfigOp(new ConfigEntry(name, value), AlterConfigOp.OpType.SET);
             admin.incrementalAlterConfigs(Map.of(resource, List.of(change))).all().get();
             Config config = null;

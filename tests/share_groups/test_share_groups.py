@@ -37,6 +37,13 @@ def test_the_rules_of_share_groups(broker):
     assert done.returncode == 0 and "all stories told" in done.stdout, done.stdout + done.stderr
 
 
+def test_what_a_group_gives_up_is_in_its_dead_letter_topic(broker):
+    if os.environ.get("SHARE_BROKER") == "kafka":
+        pytest.skip("KIP-1191 came after Kafka 4.3.1")
+    done = subprocess.run([*broker.command, "buried"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and "ok  what is given up" in done.stdout, done.stdout + done.stderr
+
+
 def test_a_killed_broker_loses_no_record_and_brings_no_accepted_one_back(broker):
     program = subprocess.Popen([*broker.command, "crash"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     limit = threading.Timer(240, program.kill)

@@ -10,9 +10,11 @@ use ottla_client::messages::{FetchRequest, ProduceRequest};
 use ottla_engine::Offset;
 use ottla_engine::batch::{BatchBuilder, RecordDraft};
 use ottla_engine::codec::Codec;
+use ottla_kafka_proto::messages::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
+use ottla_kafka_proto::messages::join_group::{JoinGroupRequest, JoinGroupRequestProtocol};
 use ottla_kafka_proto::{
-    ApiVersion, CorrelationId, ErrorCode, Request, RequestHeader, Response, decode_response,
-    encode_request,
+    ApiKey, ApiVersion, CorrelationId, ErrorCode, Request, RequestHeader, Response,
+    decode_response, encode_request,
 };
 
 use crate::rig::{Broker, feed};
@@ -82,13 +84,7 @@ fn batch(codec: Codec, value: &[u8]) -> bytes::Bytes {
 
 /// Reads one answer of a produce.
 fn outcome(client: &mut TcpStream) -> ErrorCode {
-    let mut length = [0; 4];
-    client.read_exact(&mut length).unwrap();
-    let mut frame = vec![0; usize::try_from(u32::from_be_bytes(length)).unwrap()];
-    client.read_exact(&mut frame).unwrap();
-    let api = ottla_kafka_proto::ApiKey::Produce;
-    let (_, answer) = decode_response(api, ApiVersion(9), frame.into(), 1000).unwrap();
-    let Response::Produce(answer) = answer else { panic!() };
+    let Response::Produce(answer) = answer(client, ApiKey::Produce, 9) else { panic!() };
     answer.responses[0].partition_responses[0].error_code
 }
 
@@ -116,6 +112,76 @@ fn compression_bombs_cost_what_a_batch_may_cost() {
     }
     let grown = broker.memory("VmHWM:").saturating_sub(before);
     assert!(grown < 100 * MIB, "{grown} kB for bombs of 256 MiB");
+}
+
+/// Ten thousand names are given out and nobody comes back, a thousand members vanish, metadata is giant, and regular
+/// expressions would explode.
+#[test]
+fn members_that_come_and_vanish_cost_little() {
+    let broker = Broker::start();
+    feed(&mut broker.command(&["produce", "innocent"]), "first\n").ok();
+    let before = broker.memory("VmRSS:");
+    let mut client = TcpStream::connect(&broker.kafka).unwrap();
+    let joining = |group: &str, member: &str, bytes: usize| {
+        let metadata = vec![7; bytes].into();
+        let protocols = vec![JoinGroupRequestProtocol { name: "range".into(), metadata }];
+        let (group_id, member_id) = (group.into(), member.into());
+        let (session_timeout_ms, rebalance_timeout_ms) = (30_000, 60_000);
+        let protocol_type = "consumer".into();
+        JoinGroupRequest {
+            group_id,
+            member_id,
+            session_timeout_ms,
+            rebalance_timeout_ms,
+            protocol_type,
+            protocols,
+            ..Default::default()
+        }
+    };
+    for _ in 0..100 {
+        client.write_all(&frame(5, joining("crowd", "", 1_000)).repeat(100)).unwrap();
+        for _ in 0..100 {
+            assert!(
+                matches!(answer(&mut client, ApiKey::JoinGroup, 5), Response::JoinGroup(told) if told.error_code == ErrorCode::MEMBER_ID_REQUIRED)
+            );
+        }
+    }
+    for _ in 0..5 {
+        client.write_all(&frame(5, joining("giant", "", 8 << 20))).unwrap();
+        let Response::JoinGroup(promised) = answer(&mut client, ApiKey::JoinGroup, 5) else {
+            panic!()
+        };
+        client.write_all(&frame(5, joining("giant", &promised.member_id, 20 << 20))).unwrap();
+        let Response::JoinGroup(refused) = answer(&mut client, ApiKey::JoinGroup, 5) else {
+            panic!()
+        };
+        assert_eq!(refused.error_code, ErrorCode::UNKNOWN_SERVER_ERROR);
+    }
+    for number in 0..1_000 {
+        let regex = ["(a+)+$", "(a|a)*b", "(.*a){20}", "a{2000}{2000}{2000}"][number % 4];
+        let beat = ConsumerGroupHeartbeatRequest {
+            group_id: format!("modern-{number}").into(),
+            member_id: format!("m{number}").into(),
+            rebalance_timeout_ms: 60_000,
+            subscribed_topic_regex: Some(regex.into()),
+            topic_partitions: Some(vec![]),
+            ..Default::default()
+        };
+        client.write_all(&frame(1, beat)).unwrap();
+        answer(&mut client, ApiKey::ConsumerGroupHeartbeat, 1);
+    }
+    drop(client);
+    feed(&mut broker.command(&["produce", "innocent"]), "served\n").ok();
+    let grown = broker.memory("VmHWM:").saturating_sub(before);
+    assert!(grown < 150 * MIB, "{grown} kB for members that never did anything");
+}
+
+fn answer(client: &mut TcpStream, api: ApiKey, version: i16) -> Response {
+    let mut length = [0; 4];
+    client.read_exact(&mut length).unwrap();
+    let mut frame = vec![0; u32::from_be_bytes(length).try_into().unwrap()];
+    client.read_exact(&mut frame).unwrap();
+    decode_response(api, ApiVersion(version), frame.into(), usize::MAX).unwrap().1
 }
 
 /// Who asks for everything two hundred times and reads nothing is not served two hundred times.

@@ -24,6 +24,10 @@ enum Known {
     Archived,
 }
 
+fn flat(deaths: &[Death]) -> Vec<i64> {
+    deaths.iter().flat_map(|death| death.first..=death.last).collect()
+}
+
 struct World {
     seed: u64,
     dice: Dice,
@@ -148,6 +152,14 @@ impl World {
         let batch = AckBatch { first: held[from], last, types };
         let pieces = batch.pieces();
         let name = MemberId::from(member.to_string());
+        let deaths = self.group.deaths(ORDERS, &name, std::slice::from_ref(&batch)).unwrap();
+        let mut dead = Vec::new();
+        for (first, last, kind) in &pieces {
+            let is_dead =
+                |count| *kind == AckType::Reject || *kind == AckType::Release && count >= 5;
+            dead.extend((*first..=*last).filter(|offset| is_dead(self.count(*offset))));
+        }
+        assert_eq!(flat(&deaths), dead, "seed {}: {pieces:?}", self.seed);
         let records = self.group.acknowledge(ORDERS, &name, &[batch], at(self.now));
         self.log(records.unwrap_or_else(|error| panic!("seed {}: {error}", self.seed)));
         for (first, last, kind) in pieces {
@@ -187,8 +199,25 @@ impl World {
         assert_eq!(*self.group.remembered(), before, "seed {}", self.seed);
     }
 
+    fn count(&self, offset: i64) -> u16 {
+        match self.records.get(&offset) {
+            Some(Known::Held { count, .. }) => *count,
+            other => panic!("seed {}: {offset} is {other:?}", self.seed),
+        }
+    }
+
     fn pass(&mut self) {
         self.now += u64::try_from(self.dice.roll(60)).unwrap();
+        let overdue = self.group.overdue(at(self.now));
+        let overdue = overdue.first().map(|(_, deaths)| flat(deaths)).unwrap_or_default();
+        let last_time = |(_, known): &(&i64, &Known)| matches!(known, Known::Held { count, until, .. } if *until <= self.now && *count >= 5);
+        let expected: Vec<i64> =
+            self.records.iter().filter(last_time).map(|(offset, _)| *offset).collect();
+        assert_eq!(overdue, expected, "seed {}", self.seed);
+        if let (Some(upto), 0) = (overdue.get(overdue.len() / 2), self.dice.roll(2)) {
+            let records = self.group.give_up(ORDERS, *upto, at(self.now));
+            self.log(records);
+        }
         let records = self.group.tick(at(self.now));
         self.log(records);
         for known in self.records.values_mut() {
