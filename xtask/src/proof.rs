@@ -219,6 +219,8 @@ fn head(folder: &Path) -> String {
     let disk = disk.lines().last().unwrap_or_default();
     let rust = told("rustc", &["--version"]);
     let binary = std::env::var("OTTLA").unwrap_or_else(|_| "target/release/ottla".to_owned());
+    let ours = format!("{}/", folder.display());
+    let binary = binary.strip_prefix(&ours).unwrap_or(&binary);
     format!(
         "# Proof of {}\n\nWritten by `cargo xtask proof`.\n\n| | |\n|---|---|\n\
          | Version | {}; clients were served by `{binary}` |\n| Commit | {commit}{changed} |\n| Compiler | {rust} |\n\

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::address::Address;
+use crate::cloudevents;
 use crate::envelope::{Envelope, Outgoing};
 use crate::error::{Error, Result};
 use crate::message::Message;
@@ -31,7 +32,7 @@ pub(crate) use self::letter::{UNPARK, ends_parking, redrives};
 /// | `ottla://HOST:PORT` | a served Ottla, at its Kafka port |
 ///
 /// With `?cloudevents=structured` at its end (`&` if there is a question mark already) a connection writes each
-/// message as one JSON value ([`Envelope::structured`]) instead of a body with headers. Both are always read.
+/// message as one JSON value ([`cloudevents::enclosed`](crate::cloudevents::enclosed)) instead of a body with headers. Both are always read.
 ///
 /// ```
 /// # use ottla::{Connection, Message};
@@ -135,7 +136,7 @@ impl Connection {
         }
         if self.inner.structured {
             for parcel in &mut parcels {
-                parcel.envelope = parcel.envelope.structured()?;
+                parcel.envelope = cloudevents::enclosed(&parcel.envelope)?;
             }
         }
         self.inner.transport.publish(to, parcels).await

@@ -125,29 +125,6 @@ impl Envelope {
         self
     }
 
-    /// The same as a CloudEvent in structured mode: all of it in the body, as one JSON value, for readers who
-    /// want no headers. Headers whose names no CloudEvents attribute can have stay headers. Whoever reads it with
-    /// this crate gets the envelope that it was; the members of a JSON body may come in another order, and its numbers
-    /// are those of 64 bits.
-    ///
-    /// # Errors
-    /// [`Error::Encode`](crate::Error::Encode) if the body says that it is JSON and is not.
-    pub fn structured(&self) -> Result<Self> {
-        if self.is_structured() || self.is_tombstone() {
-            return Ok(self.clone()); // a log forgets a key by an empty value
-        }
-        let mut outside = self.clone();
-        outside.body = crate::cloudevents::structured(self)?;
-        outside.content_type = Cow::Borrowed(crate::cloudevents::STRUCTURED);
-        outside.headers.retain(|name, _| !crate::cloudevents::is_attribute(name));
-        Ok(outside)
-    }
-
-    /// Whether all of it is in the body.
-    pub(crate) fn is_structured(&self) -> bool {
-        self.content_type.starts_with(crate::cloudevents::STRUCTURED)
-    }
-
     /// The body as a message: of that name (or of none), upcast if it is older.
     ///
     /// # Errors

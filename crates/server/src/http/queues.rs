@@ -128,12 +128,14 @@ pub(super) fn queue_json(view: &QueueView) -> Value {
     shown
 }
 
+type Count = fn(&Traffic) -> u64;
+
 /// What passed through, as RabbitMQ names it; nothing as long as nothing has.
 pub(super) fn message_stats(measured: &Measured) -> Option<Value> {
     if measured.totals == Traffic::default() {
         return None;
     }
-    let names: [(&str, fn(&Traffic) -> u64); 8] = [
+    let names: [(&str, Count); 8] = [
         ("publish", |traffic| traffic.published),
         ("deliver", |traffic| traffic.delivered),
         ("deliver_no_ack", |traffic| traffic.delivered_no_ack),
