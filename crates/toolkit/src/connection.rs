@@ -32,7 +32,7 @@ pub(crate) use self::letter::{UNPARK, ends_parking, redrives};
 /// | `ottla://HOST:PORT` | a served Ottla, at its Kafka port |
 ///
 /// With `?cloudevents=structured` at its end (`&` if there is a question mark already) a connection writes each
-/// message as one JSON value ([`cloudevents::enclosed`](crate::cloudevents::enclosed)) instead of a body with headers. Both are always read.
+/// message as one JSON value ([`cloudevents::enclosed`]) instead of a body with headers. Both are always read.
 ///
 /// ```
 /// # use ottla::{Connection, Message};
