@@ -80,7 +80,7 @@ def run(system, kind):
         print(f"# {broker.name} on port {PORTS[kind]}", flush=True)
         for program in PROGRAMS[kind]:
             begun = time.monotonic()
-            wrong = _run(python, program)
+            wrong = _run(python, program, broker.name.lower())
             good, bad = good + (not wrong), bad + bool(wrong)
             print(f"{'FAILED' if wrong else 'ok':6} {program}.py {time.monotonic() - begun:.1f} s{wrong}", flush=True)
         if bad:
@@ -89,9 +89,10 @@ def run(system, kind):
     return 1 if bad else 0
 
 
-def _run(python, program):
+def _run(python, program, system):
     """What was wrong with it, or nothing."""
-    expected = (FOLDER / f"{program}.expected").read_text()
+    own = FOLDER / f"{program}.{system}.expected"  # where a broker says more than the others
+    expected = (own if own.exists() else FOLDER / f"{program}.expected").read_text()
     try:
         done = subprocess.run([python, f"{program}.py"], cwd=FOLDER, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, text=True, timeout=SECONDS_MAX)
