@@ -128,13 +128,19 @@ impl Engine {
         let reply = Mutex::new(Some(reply)); // goes one of two ways
         let take = || reply.lock().unwrap_or_else(PoisonError::into_inner).take();
         let ready = self.with_group(id, create, |group| {
-            let bytes = command_bytes(&command);
+            let (bytes, before) = (command_bytes(&command), group.footprint);
             if matches!(command, Command::Join(_)) {
                 group.footprint += bytes;
             }
             let reservation = match &command {
                 Command::Heartbeat(_) => None, // nothing of it is remembered
-                _ => Some(self.reserve_group(group, bytes)?),
+                _ => match self.reserve_group(group, bytes) {
+                    Ok(reservation) => Some(reservation),
+                    Err(refused) => {
+                        group.footprint = before;
+                        return Err(refused.into());
+                    }
+                },
             };
             if let Some(reply) = take() {
                 group.waiting.insert(command.ticket(), reply);
@@ -145,6 +151,9 @@ impl Engine {
                     vec![Effect::Reply { ticket: command.ticket(), answer: foreign(&command) }]
                 }
             };
+            if effects.iter().any(|effect| refuses(effect, command.ticket())) {
+                group.footprint = before; // else refused members would fill the group up
+            }
             Ok::<_, GroupRefused>(self.carry_out(group, effects, reservation))
         })?;
         drop(catalog);
@@ -427,6 +436,11 @@ fn foreign(command: &Command) -> Answer {
             Answer::Leave(leave.members.iter().map(|_| Err(LeaveError::UnknownMember)).collect())
         }
     }
+}
+
+/// Whether a join was turned away.
+fn refuses(effect: &GroupEffect, join: Ticket) -> bool {
+    matches!(effect, Effect::Reply { ticket, answer: Answer::Join(Err(_)) } if *ticket == join)
 }
 
 /// What a command may add to a fact.
