@@ -142,5 +142,5 @@ fn memory_kilobytes() -> u64 {
     line.trim().trim_end_matches(" kB").parse().unwrap_or(0)
 }
 
-const HANG: Duration = Duration::from_secs(10);
+const HANG: Duration = Duration::from_secs(60);
 const MEMORY_KILOBYTES_MAX: u64 = 256 << 10;
