@@ -340,3 +340,73 @@ async fn nobody_comes_without_a_name_unless_told() {
     let heard = answer_at("127.0.0.1:40001", "ANONYMOUS", "unknown authentication mechanism").await;
     assert!(heard.contains("PLAIN AMQPLAIN") && !heard.contains("AMQPLAIN ANONYMOUS"));
 }
+
+/// Publishes on many channels, so that confirms are not joined, and reads none of them.
+#[tokio::test]
+async fn a_publisher_that_never_reads_its_confirms_is_heard_no_further() {
+    let (server, data) = serve("deaf").await;
+    let mut deaf = Client::connect(&server).await;
+    let channels = 1..=1000;
+    for channel in channels.clone() {
+        if channel > 1 {
+            deaf.say(channel, ChannelOpen::default());
+            assert!(matches!(deaf.hear().await, Method::ChannelOpenOk(_)));
+        }
+        deaf.say(channel, ConfirmSelect::default());
+        assert!(matches!(deaf.hear().await, Method::ConfirmSelectOk(_)));
+    }
+    let mut round = Output::new();
+    for channel in channels.clone() {
+        let nowhere = BasicPublish::default();
+        let content =
+            Content { properties: BasicProperties::default().encode(), body: Bytes::new() };
+        write_command(ChannelId(channel), &nowhere.into(), &content, 131_072, &mut round);
+    }
+    let round = round.copy_to_bytes(round.remaining());
+    let mut sent = 0;
+    while sent < HEARD_MAX {
+        let left = round.slice(sent % round.len()..);
+        let writing = deaf.socket.write(&left);
+        match tokio::time::timeout(std::time::Duration::from_secs(3), writing).await {
+            Ok(written) => sent += written.unwrap(),
+            Err(_) => break, // nobody reads at the other end
+        }
+    }
+    assert!(sent < HEARD_MAX, "the server goes on reading where nobody reads its answers");
+
+    let mut other = Client::connect(&server).await;
+    other.declare("orders", false);
+    assert!(matches!(other.hear().await, Method::QueueDeclareOk(_)));
+    other.say(1, ConfirmSelect::default());
+    assert!(matches!(other.hear().await, Method::ConfirmSelectOk(_)));
+    other.publish("orders", "others go on");
+    assert!(matches!(other.hear().await, Method::BasicAck(_)));
+
+    let (mut reader, mut writer) = deaf.socket.into_split();
+    let rest = round.slice(sent % round.len()..);
+    let saying = tokio::spawn(async move {
+        writer.write_all(&rest).await.unwrap();
+        writer // the connection stays open
+    });
+    let rounds = u64::try_from(sent / round.len() + 1).unwrap();
+    let mut behind: std::collections::BTreeSet<u16> = channels.collect();
+    while !behind.is_empty() {
+        while let Some(frame) = split_frame(&mut deaf.input, 131_072).unwrap() {
+            let channel = frame.channel.0;
+            let heard = Assembler::default().push(frame, u64::MAX).unwrap().unwrap().method;
+            let Method::BasicAck(ack) = heard else { panic!("unexpected {heard:?}") };
+            if ack.delivery_tag.0 == rounds {
+                assert!(behind.remove(&channel), "channel {channel} was answered twice");
+            }
+        }
+        if !behind.is_empty() {
+            assert!(reader.read_buf(&mut deaf.input).await.unwrap() > 0, "closed");
+        }
+    }
+    drop(saying.await.unwrap());
+    server.stop().await.unwrap();
+    std::fs::remove_dir_all(data).unwrap();
+}
+
+/// More than fits the 4 MiB of answers that a connection may leave unread, and what the system buffers on both ways.
+const HEARD_MAX: usize = 128 << 20;
