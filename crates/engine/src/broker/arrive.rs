@@ -167,6 +167,7 @@ impl Broker {
             appended.items.first().copied().unwrap_or(appended.lsn)
         });
         self.enter(queue, &mut state, arrives, lsn, now, work);
+        self.weigh(&mut state);
         drop(state);
         let durable = self.store.durable();
         if lsn.is_some_and(|lsn| lsn.is_durable(durable)) {

@@ -85,9 +85,7 @@ impl Broker {
             self.published.fetch_add(1, Ordering::Relaxed);
             return Ok(Published::default());
         }
-        if self.is_short_of_memory() && arriving.stays_in_memory() {
-            return Err(BrokerError::new(ErrorKind::MemoryFull, "too much in memory alone"));
-        }
+        self.need_memory(std::slice::from_ref(&arriving))?;
         let mut work = Work::default();
         let arrived = self.arrive_one(arriving, now, &mut work);
         self.finish(work, now);
@@ -96,6 +94,14 @@ impl Broker {
         self.remember(channel.vhost(), &message);
         channel.last = channel.last.max(lsn);
         Ok(Published { routed, rejected, lsn })
+    }
+
+    /// Refuses what would be in memory alone while there is too much of that.
+    fn need_memory(&self, arriving: &[Arriving]) -> Result<(), BrokerError> {
+        match self.is_short_of_memory() && arriving.iter().any(Arriving::stays_in_memory) {
+            true => Err(BrokerError::new(ErrorKind::MemoryFull, "too much in memory alone")),
+            false => Ok(()),
+        }
     }
 
     /// `basic.publish` outside a transaction, where what goes to streams is gathered: what one read of
@@ -202,6 +208,9 @@ impl Broker {
                 }
             }
             committed.published.push(published);
+        }
+        if transaction.settlements.is_empty() {
+            self.need_memory(&arriving)?; // who settles may be the one that makes room
         }
         let leaving = self.acknowledged(channel, &transaction.settlements);
         let mut work = Work::default();

@@ -6,7 +6,9 @@ use std::task::{Wake, Waker};
 
 use super::rig::*;
 use crate::Options;
-use crate::broker::{ConsumeRequest, DeleteIf, ErrorKind, PrefetchScope, Publish, Traffic};
+use crate::broker::{
+    ConsumeRequest, DeleteIf, ErrorKind, PrefetchScope, Publish, Traffic, Transaction,
+};
 use crate::queue::Outcome;
 use crate::value::{Arguments, Value};
 
@@ -335,6 +337,15 @@ fn transient_messages_stop_where_the_memory_for_them_ends() {
     let count = fill(&mut channel, "a");
     assert!((90..100).contains(&count), "{count} of 10 kB in 1 MB");
     assert_eq!(fill(&mut channel, "b"), 0, "one bound for all queues");
+    let publish = Publish {
+        exchange: "",
+        routing_key: "b",
+        properties: transient(),
+        body: bytes::Bytes::from_static(b"x"),
+    };
+    let transaction = Transaction { publishes: vec![publish], settlements: Vec::new() };
+    let refused = rig.broker().commit(&mut channel, transaction).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::MemoryFull, "transactions included");
     rig.publish(&mut channel, "b", "persistent");
     rig.sync();
     assert_eq!(rig.ready(&mut channel, "b"), 1);
