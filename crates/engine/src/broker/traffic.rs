@@ -89,8 +89,9 @@ impl Meter {
     fn turn(&mut self, now: Monotonic) {
         let elapsed = now.0.saturating_sub(self.mark.0);
         if elapsed >= WINDOW_MS {
-            let rate =
-                |total: u64, before: u64| (total - before).saturating_mul(1_000_000) / elapsed;
+            let rate = |total: u64, before: u64| {
+                total.saturating_sub(before).saturating_mul(1_000_000) / elapsed
+            };
             self.rates = self.totals.with(self.marked, rate);
             (self.marked, self.mark) = (self.totals, now);
         }
