@@ -31,11 +31,13 @@ pub(super) async fn drive(
     (remote, local): (SocketAddr, Option<SocketAddr>),
     mut stopping: Stopping,
 ) {
-    let session = Session::new(Arc::clone(&context), remote, local);
+    let (place, called) = context.lobby.enter();
+    let session = Session::new(Arc::clone(&context), remote, local, place);
     let mut driver = Driver { socket, session, context, input: BytesMut::new(), timer: None };
     let ended = tokio::select! {
         biased;
         () = stopping.told() => None,
+        () = called.away() => return, // others want to log in
         ended = poll_fn(|task| driver.poll(task)) => Some(ended),
     };
     let ended = match ended {

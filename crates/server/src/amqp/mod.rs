@@ -5,6 +5,7 @@ mod channel;
 mod codes;
 mod driver;
 mod handlers;
+mod lobby;
 mod login;
 mod outgoing;
 mod session;
@@ -20,6 +21,7 @@ use ottla_engine::Engine;
 use ottla_engine::broker::Broker;
 use tokio::net::TcpListener;
 
+use self::lobby::Lobby;
 use crate::config::Config;
 use crate::release::Release;
 use crate::shutdown::Shutdown;
@@ -32,6 +34,7 @@ pub(crate) struct Context {
     settings: Arc<Settings>,
     /// Whom the mechanism ANONYMOUS means, if it is offered.
     anonymous: Option<Arc<str>>,
+    lobby: Arc<Lobby>,
 }
 
 impl Context {
@@ -55,7 +58,8 @@ impl Context {
             ..Settings::default()
         };
         let anonymous = config.anonymous.as_deref().map(Arc::from);
-        Self { engine, release, settings: Arc::new(settings), anonymous }
+        let lobby = Arc::new(Lobby::new(LOBBY_MAX));
+        Self { engine, release, settings: Arc::new(settings), anonymous, lobby }
     }
 
     fn broker(&self) -> &Broker {
@@ -100,3 +104,5 @@ fn is_local(remote: SocketAddr) -> bool {
 
 /// How long accepting rests after it failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections that are not logged in; when one more comes, the oldest of them is closed.
+const LOBBY_MAX: usize = 1000;

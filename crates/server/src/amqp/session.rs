@@ -26,6 +26,7 @@ use tokio::task::JoinHandle;
 use super::channel::{Channel, Wait};
 use super::codes::{self, Trouble};
 use super::handlers::{self, Answer, Call};
+use super::lobby::Place;
 use super::outgoing::{confirm, hand_out};
 use super::{Context, arguments, is_local, login};
 
@@ -41,6 +42,8 @@ pub(super) struct Session {
     /// The name and password that are being judged.
     judging: Option<JoinHandle<Option<Login>>>,
     login: Option<Login>,
+    /// Among those that are not logged in.
+    place: Option<Place>,
     link: Option<Arc<broker::Connection>>,
     channels: HashMap<ChannelId, Channel>,
     numbers: HashMap<ChannelKey, ChannelId>,
@@ -96,6 +99,7 @@ impl Session {
         context: Arc<Context>,
         remote: SocketAddr,
         local: Option<SocketAddr>,
+        place: Place,
     ) -> Self {
         let now = context.now();
         let machine = Connection::new(Arc::clone(&context.settings), now);
@@ -108,6 +112,7 @@ impl Session {
             wire: Wire { machine, out: Output::new() },
             judging: None,
             login: None,
+            place: Some(place),
             link: None,
             channels: HashMap::new(),
             numbers: HashMap::new(),
@@ -260,6 +265,7 @@ impl Session {
         match self.context.broker().connect_client(login, &name, client) {
             Ok(link) => {
                 self.link = Some(link);
+                self.place = None;
                 self.wire.machine.accept_open(&mut self.wire.out);
             }
             Err(error) => {

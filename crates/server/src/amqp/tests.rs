@@ -410,3 +410,88 @@ async fn a_publisher_that_never_reads_its_confirms_is_heard_no_further() {
 
 /// More than fits the 4 MiB of answers that a connection may leave unread, and what the system buffers on both ways.
 const HEARD_MAX: usize = 128 << 20;
+
+/// Connections to a door of which the test knows the bounds.
+struct Door {
+    context: std::sync::Arc<super::Context>,
+    shutdown: crate::shutdown::Shutdown,
+    driving: Vec<tokio::task::JoinHandle<()>>,
+    data: PathBuf,
+}
+
+impl Door {
+    fn open(story: &str, waiting_max: usize, handshake: std::time::Duration) -> Self {
+        let data = std::env::temp_dir().join(format!("ottla-amqp-{}-{story}", std::process::id()));
+        let config = Config { data: data.clone(), ..Config::default() };
+        let release = std::sync::Arc::new(crate::release::Release::default());
+        let engine = crate::open_engine(&config, &release).unwrap();
+        let mut context = super::Context::new(&config, engine, release);
+        context.lobby = std::sync::Arc::new(super::Lobby::new(waiting_max));
+        let mut settings = (*context.settings).clone();
+        settings.handshake_timeout = handshake;
+        context.settings = std::sync::Arc::new(settings);
+        let (context, shutdown) =
+            (std::sync::Arc::new(context), crate::shutdown::Shutdown::default());
+        Self { context, shutdown, driving: Vec::new(), data }
+    }
+
+    /// A client that has said that it speaks AMQP, and was answered.
+    async fn knock(&mut self) -> tokio::io::DuplexStream {
+        let (mut client, server) = tokio::io::duplex(64 << 10);
+        let context = std::sync::Arc::clone(&self.context);
+        let ends = ("127.0.0.1:40000".parse().unwrap(), None);
+        let drive = super::driver::drive(server, context, ends, self.shutdown.subscribe());
+        self.driving.push(tokio::spawn(drive));
+        client.write_all(&PROTOCOL_HEADER).await.unwrap();
+        let mut heard = BytesMut::new();
+        while split_frame(&mut heard, 8192).unwrap().is_none() {
+            assert!(client.read_buf(&mut heard).await.unwrap() > 0, "closed without a word");
+        }
+        client
+    }
+
+    async fn close(self) {
+        for driving in self.driving {
+            driving.abort();
+            drop(driving.await);
+        }
+        std::fs::remove_dir_all(self.data).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn who_does_not_log_in_makes_room_for_the_next() {
+    let mut door = Door::open("lobby", 2, std::time::Duration::from_secs(3600));
+    let mut first = door.knock().await;
+    let mut second = door.knock().await;
+    let mut third = door.knock().await;
+    assert_eq!(first.read(&mut [0; 64]).await.unwrap(), 0, "the oldest was let go");
+    for client in [&mut second, &mut third] {
+        client.write_all(b"not a frame at all").await.unwrap();
+        assert!(client.read(&mut [0; 64]).await.unwrap() > 0, "the others are still heard");
+    }
+    door.close().await;
+}
+
+#[tokio::test]
+async fn a_handshake_said_one_byte_at_a_time_has_an_end() {
+    let mut door = Door::open("drip", 2, std::time::Duration::from_millis(200));
+    let mut client = door.knock().await;
+    let frame = [1, 0, 0, 0, 0, 31, 0]; // the head of a method of 7936 bytes, most of them never said
+    let drip = async {
+        for byte in frame.into_iter().chain(std::iter::repeat(0)).take(7900) {
+            if client.write_all(&[byte]).await.is_err() {
+                return;
+            }
+            let mut heard = [0; 64];
+            let reading = client.read(&mut heard);
+            let patience = std::time::Duration::from_millis(10);
+            if let Ok(read) = tokio::time::timeout(patience, reading).await {
+                return assert_eq!(read.unwrap(), 0, "an answer to half a frame");
+            }
+        }
+        panic!("nobody lost patience");
+    };
+    drip.await;
+    door.close().await;
+}
