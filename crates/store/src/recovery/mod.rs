@@ -149,6 +149,9 @@ fn make_directories(disk: &dyn Disk) -> Result<(), OpenError> {
         for path in [WAL_DIR, PARTITIONS_DIR, OLD_LOG_DIR, SNAPSHOT_DIR] {
             disk.create_dir(path)?;
         }
+        // A process that was killed may have named its last snapshot and not lived to make the name
+        // last. What that snapshot does without must not go before the name stays.
+        disk.sync_dir(SNAPSHOT_DIR)?;
         disk.sync_dir("")
     };
     make().map_err(|source| OpenError::Io { doing: "make the directories".into(), source })

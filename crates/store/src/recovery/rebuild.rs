@@ -28,6 +28,8 @@ pub(super) struct Rebuilt {
     /// Files that only the log names: what compactions wrote.
     pub(super) outputs: Vec<String>,
     pub(super) young_entries: u64,
+    /// Where the last batch of each partition ended that the second pass met.
+    seen: HashMap<StreamId, Offset>,
     pub(super) damage: Vec<Damage>,
 }
 
@@ -90,6 +92,7 @@ fn start(manifest: &Manifest) -> Rebuilt {
         next_file: manifest.next_file,
         outputs: Vec::new(),
         young_entries: 0,
+        seen: HashMap::new(),
         damage: Vec::new(),
     }
 }
@@ -260,10 +263,17 @@ impl Rebuilt {
         let corrupt = |what: String| OpenError::Corrupt { what, lsn };
         let header = BatchHeader::parse(&item.payload).map_err(|e| corrupt(e.to_string()))?;
         let base = Offset(item.header.aux.cast_signed());
-        if base < state.young.last().map_or(state.retired_end, |last| last.next) {
+        let seen = self.seen.insert(id, next_of(base, &header));
+        // On a full disk a snapshot may be taken while a stride is only partly retired: what has its
+        // second home already stands in the log as well. What has half a home never was.
+        let is_retired = next_of(base, &header) <= state.retired_end;
+        let free_from = if is_retired { Offset::ZERO } else { state.retired_end };
+        if base < seen.unwrap_or_default().max(free_from) {
             return Err(corrupt(format!("stream {id}: offset {base} was given twice")));
         }
-        index(state, base, &header, item);
+        if !is_retired {
+            index(state, base, &header, item);
+        }
         state.changed = state.changed.max(lsn);
         self.young_entries += 1;
         Ok(Some(ReplayFact::Batch(id, BatchHeader { base_offset: base, ..header })))
@@ -306,7 +316,7 @@ impl Rebuilt {
 }
 
 fn index(state: &mut PartitionState, base: Offset, header: &BatchHeader, item: &ScannedItem) {
-    let next = Offset(base.0.saturating_add(i64::from(header.last_offset_delta.max(0)) + 1));
+    let next = next_of(base, header);
     if state.young.last().is_some_and(|last| base < last.next) {
         return; // only behind a damaged batch whose own count is wrong
     }
@@ -318,6 +328,10 @@ fn index(state: &mut PartitionState, base: Offset, header: &BatchHeader, item: &
         bytes: item.header.payload_bytes,
     });
     state.end = state.end.max(next);
+}
+
+fn next_of(base: Offset, header: &BatchHeader) -> Offset {
+    Offset(base.0.saturating_add(i64::from(header.last_offset_delta.max(0)) + 1))
 }
 
 fn kind_of(item: &ScannedItem) -> StreamKind {
