@@ -341,8 +341,11 @@ async fn a_topic_that_stores_uncompressed_measures_what_it_stores() {
     let topic = node
         .topic_with("squeezed", 1, &[("compression.type", "zstd"), ("max.message.bytes", "2000")])
         .await;
-    let squeezed = client.produce(&topic, batch(&[&text, &text, &text])).await;
-    assert_eq!(squeezed.error_code, ErrorCode::NONE, "it is small once it is compressed");
+    let fits = client.produce(&topic, batch(&[&text])).await;
+    assert_eq!(fits.error_code, ErrorCode::NONE);
+    let large = client.produce(&topic, batch(&[&text, &text, &text])).await;
+    let why = "it is measured as it comes, however small it would be stored";
+    assert_eq!(large.error_code, ErrorCode::MESSAGE_TOO_LARGE, "{why}");
 }
 
 fn compressed(values: &[&str], codec: Codec) -> Bytes {

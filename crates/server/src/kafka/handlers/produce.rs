@@ -116,11 +116,8 @@ impl Call<'_> {
     fn prepare(&self, topic: &Topic, records: Bytes) -> Result<PreparedBatch, Failure> {
         let config = topic.config();
         let rules = BatchRules {
-            // what a topic compresses itself is measured as it is stored
-            bytes_max: match config.compression {
-                None => config.message_bytes_max,
-                Some(_) => config.message_bytes_max.max(PLAIN_BYTES_MAX),
-            },
+            // as it comes; what a topic compresses itself is measured once more as it is stored
+            bytes_max: config.message_bytes_max,
             zstd_allowed: self.version.0 >= 7,
             keys_required: config.compact,
             timestamp_before_max_ms: config.timestamp_before_max_ms,
@@ -238,7 +235,5 @@ fn answer(
     }
 }
 
-/// A batch before the topic compresses it.
-const PLAIN_BYTES_MAX: usize = 16 << 20;
 /// Batches up to this size are checked where they arrive.
 const INLINE_BYTES_MAX: usize = 64 << 10;
