@@ -2,10 +2,13 @@
 
 use std::collections::HashMap;
 use std::error::Error as _;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 
 use bytes::{BufMut, BytesMut};
-use futures_util::future::{join3, try_join_all};
+use futures_util::future::{join3, maybe_done, try_join_all};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
@@ -265,17 +268,29 @@ impl Connection {
         answer
     }
 
-    /// The same, and the commit. Where a statement fails the server makes a rollback of it.
+    /// The same, and the commit. A statement that fails at the server makes a rollback of the commit. Of one that
+    /// cannot be sent, as a value does not fit its parameter, the server knows nothing: then the commit is not sent
+    /// either, and the connection is to be closed.
     async fn commit(&mut self, begin: Option<&str>, before: &[Statement]) -> Result<(), DbError> {
         let Some(prepared) = self.prepared_all(before) else {
             self.simple(begin).await?;
             self.run_each(before).await?;
             return self.simple(Some("COMMIT")).await.map_err(unsure);
         };
-        let all = self.send_all(before, &prepared);
-        let (begun, sent, committed) =
-            join3(self.simple(begin), all, self.simple(Some("COMMIT"))).await;
-        begun.and(sent).and(committed).map_err(unsure)
+        let mut begun = pin!(maybe_done(self.simple(begin)));
+        let mut all = pin!(maybe_done(self.send_all(before, &prepared)));
+        // Polled once, all that can be sent was sent.
+        let [_, sent] = poll_fn(|context| {
+            Poll::Ready([begun.as_mut().poll(context), all.as_mut().poll(context)])
+        })
+        .await;
+        if sent.is_ready() && matches!(all.as_mut().output_mut(), Some(Err(_))) {
+            return all.take_output().unwrap_or(Ok(()));
+        }
+        let commit = self.simple(Some("COMMIT"));
+        let ((), (), committed) = join3(begun.as_mut(), all.as_mut(), commit).await;
+        let earlier = [begun.take_output(), all.take_output()].into_iter().flatten();
+        earlier.chain([committed]).collect::<Result<(), _>>().map_err(unsure)
     }
 
     async fn simple(&self, sql: Option<&str>) -> Result<(), DbError> {

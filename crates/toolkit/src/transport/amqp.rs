@@ -14,7 +14,7 @@ use lapin::options::{
     QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{Channel, Confirmation, ConnectionProperties, ExchangeKind};
+use lapin::{Channel, Confirmation, ConnectionProperties, ErrorKind, ExchangeKind};
 
 use super::{BoxFuture, Caps, Parcel, RawFeed, Subscription, Transport};
 use crate::address::Address;
@@ -209,7 +209,8 @@ impl Amqp {
         let looked = channel.queue_declare(short(queue), options, FieldTable::default()).await;
         let count = match looked {
             Ok(queue) => queue.message_count().into(),
-            Err(_) => return Ok(0), // nobody has made it yet
+            Err(error) if is_not_found(&error) => return Ok(0), // nobody has made it yet
+            Err(error) => return Err(self.lost(error)),
         };
         channel.close(200, short("done")).await.map_err(|error| self.lost(error))?;
         Ok(count)
@@ -274,6 +275,10 @@ async fn confirming(connection: &lapin::Connection) -> lapin::Result<Channel> {
     Ok(channel)
 }
 
+fn is_not_found(error: &lapin::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ProtocolError(told) if told.get_id() == NOT_FOUND)
+}
+
 fn unreachable(line: &str, source: crate::error::Cause) -> Error {
     Error::Unreachable {
         address: shown(line).to_owned(),
@@ -307,6 +312,8 @@ fn text(text: &str) -> AMQPValue {
     AMQPValue::LongString(text.into())
 }
 
+/// The reply code of AMQP 0-9-1 for what does not exist.
+const NOT_FOUND: u16 = 404;
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// How long a queue for delays outlives its last message.
 const DELAY_KEPT_MS: i64 = 60_000;

@@ -55,6 +55,27 @@ async fn after_a_failed_statement_nothing_of_the_transaction_counts() {
     assert_eq!(fresh.number("SELECT count(*) FROM t").await, 0);
 }
 
+#[tokio::test]
+async fn a_value_that_does_not_fit_takes_back_what_was_queued_before_it() {
+    let fresh = Fresh::new().await;
+    fresh
+        .script(match fresh.db.dialect() {
+            Dialect::Sqlite => "CREATE TABLE t (n INTEGER) STRICT",
+            Dialect::Postgres => "CREATE TABLE t (n BIGINT)",
+        })
+        .await;
+    let put = "INSERT INTO t VALUES ($1)";
+    let mut tx = fresh.db.begin().await.unwrap();
+    tx.queue(put, params![1].into()).await.unwrap();
+    tx.commit().await.unwrap();
+    // Known by now, the statements and the commit go to PostgreSQL together, and this value is refused on the way.
+    let mut tx = fresh.db.begin().await.unwrap();
+    tx.queue(put, params![2].into()).await.unwrap();
+    tx.queue(put, params!["three"].into()).await.unwrap();
+    tx.commit().await.unwrap_err();
+    assert_eq!(fresh.number("SELECT CAST(sum(n) AS BIGINT) FROM t").await, 1);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_callers_count_exactly_though_some_of_them_roll_back() {
     let fresh = Fresh::new().await;

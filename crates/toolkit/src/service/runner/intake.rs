@@ -234,7 +234,8 @@ async fn keys(connection: Connection, route: Arc<Route>) -> Result<HashSet<Strin
                 held.push(letter);
             }
             Ok(Some(Ok(_))) => {}
-            _ => break,
+            Ok(Some(Err(error))) => return Err(error), // half of the keys would let the others pass
+            Ok(None) | Err(_) => break, // another consumer or an operator has them
         }
     }
     drop(held);
