@@ -445,8 +445,17 @@ async fn commit_offset(client: &mut Client, id: &str, who: (i64, i16), topic: &T
         topics: vec![topic],
         ..Default::default()
     };
-    let Response::TxnOffsetCommit(answer) = client.call(3, request).await else { panic!() };
-    answer.topics[0].partitions[0].error_code
+    for _ in 0..LOADING_TRIES_MAX {
+        let Response::TxnOffsetCommit(answer) = client.call(3, request.clone()).await else {
+            panic!()
+        };
+        let code = answer.topics[0].partitions[0].error_code;
+        if !LOADING.contains(&code) {
+            return code;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    panic!("the coordinator of groups never came");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -470,6 +479,7 @@ async fn a_fenced_producer_can_neither_write_nor_end_its_transaction() {
     assert_eq!(end(&mut client, 3, &id, old).await, fenced);
     assert_eq!(end(&mut client, 1, &id, old).await, old_words);
     assert_eq!(write(&mut client, &id, old, &topic).await, old_words);
+    find_coordinator(&mut client, &format!("{id}-group"), 0).await;
     assert_eq!(commit_offset(&mut client, &id, old, &topic).await, old_words);
     let stranger = (new.0 + 1_000_000, 0);
     let unknown = ErrorCode::INVALID_PRODUCER_ID_MAPPING;

@@ -235,7 +235,7 @@ async fn keys(connection: Connection, route: Arc<Route>) -> Result<HashSet<Strin
             }
             Ok(Some(Ok(_))) => {}
             Ok(Some(Err(error))) => return Err(error), // half of the keys would let the others pass
-            Ok(None) | Err(_) => break, // another consumer or an operator has them
+            Ok(None) | Err(_) => break,                // another consumer or an operator has them
         }
     }
     drop(held);
