@@ -12,7 +12,7 @@ def orders(boxes):
     for box in boxes:
         assert box.run("topics", "--bootstrap-server", "{broker}", "--create", "--topic", "orders", "--partitions", "3", "--config",
                        "retention.ms=-1")[0] == 0  # the records are of 1970
-        producer = Producer({"bootstrap.servers": box.address})
+        producer = Producer({"bootstrap.servers": box.address, "linger.ms": 60_000})  # a batch a partition, sent by the flush: sizes are compared
         for number in range(10):
             for partition in range(3):
                 producer.produce("orders", f"order {number}", partition=partition, timestamp=1000 * (number + 1))

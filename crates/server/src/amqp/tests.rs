@@ -475,7 +475,7 @@ async fn who_does_not_log_in_makes_room_for_the_next() {
 
 #[tokio::test]
 async fn a_handshake_said_one_byte_at_a_time_has_an_end() {
-    let mut door = Door::open("drip", 2, std::time::Duration::from_millis(200));
+    let mut door = Door::open("drip", 2, std::time::Duration::from_secs(1));
     let mut client = door.knock().await;
     let frame = [1, 0, 0, 0, 0, 31, 0]; // the head of a method of 7936 bytes, most of them never said
     let drip = async {
