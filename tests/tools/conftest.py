@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,11 @@ TOOLS = {
     "producer-perf-test": "org.apache.kafka.tools.ProducerPerformance",
     "consumer-perf-test": "org.apache.kafka.tools.ConsumerPerformance",
 }
+
+
+# Apache Kafka answers a change before its broker has applied it: where it is asked what is so, it may be asked again. Ottla is not.
+READS = {"--describe", "describe", "--list", "list"}
+PATIENCE = 2
 
 
 class ToolBox:
@@ -60,7 +66,7 @@ def plain(said, address):
     said = re.sub(r"[^\n]*min\.insync\.replicas=1 sens[^\n]*\n|min\.insync\.replicas=1,?", "", said)
     said = re.sub(r"/tmp/ottla-\w+-\w+/data", "FOLDER", said)
     said = said.replace(address, "BROKER").replace("127.0.0.1", "HOST").replace(address.split(":")[1], "PORT")
-    said = re.sub(r"(TopicId: |Cluster ID: |\b)[A-Za-z0-9_-]{22}\b", r"\1ID", said)
+    said = re.sub(r"(?<![\w-])[\w-]{22}(?![\w-])", "ID", said)
     lines = [re.sub(r"\s+", " ", line).strip() for line in said.split("\n")]
     return [line for line in lines if line and not re.match(r"at [\w.$/]+\(|at java.base/|at jdk.compiler|\.\.\. \d+ more", line)]
 
@@ -97,20 +103,26 @@ def both(boxes):
 
     def run(tool, *arguments, bootstrap="--bootstrap-server", code=0, but=lambda line: line, order=False, tries=1):
         given = [*([bootstrap, "{broker}"] if bootstrap else []), *arguments]
+
+        def kept(said, box):
+            if os.environ.get("TOOLS_SHOW"):
+                print(f"=== {box.broker} {tool} {arguments}\n{said}")
+            lines = [changed for changed in map(but, plain(said, box.address)) if changed is not None]
+            return sorted(lines) if order else lines
+
         for _ in range(tries):
             (real_code, real), (our_code, ours) = at_once(boxes, tool, given)
-            if os.environ.get("TOOLS_SHOW"):
-                print(f"=== {tool} {arguments}\n--- Apache Kafka: exit {real_code}\n{real}\n--- Ottla: exit {our_code}\n{ours}")
-            lines = []
-            for said, box in ((real, boxes[0]), (ours, boxes[1])):
-                kept = [changed for changed in map(but, plain(said, box.address)) if changed is not None]
-                lines.append(sorted(kept) if order else kept)
-            if lines[0] == lines[1]:
+            real, ours = kept(real, boxes[0]), kept(ours, boxes[1])
+            end = time.monotonic() + PATIENCE
+            while real != ours and READS.intersection(arguments) and time.monotonic() < end:
+                real_code, real = boxes[0].run(tool, *given)
+                real = kept(real, boxes[0])
+            if real == ours:
                 break
-        if lines[0] != lines[1] or (real_code, our_code) != (code, code):
-            told = difflib.unified_diff(lines[0], lines[1], f"Apache Kafka: exit {real_code}", f"Ottla: exit {our_code}", n=1, lineterm="")
+        if real != ours or (real_code, our_code) != (code, code):
+            told = difflib.unified_diff(real, ours, f"Apache Kafka: exit {real_code}", f"Ottla: exit {our_code}", n=1, lineterm="")
             differing.append("\n    ".join([f"{tool} {' '.join(map(str, arguments))}", *told]))
-        return lines[1]
+        return ours
 
     yield run
     assert not differing, "\n" + "\n".join(differing)

@@ -22,9 +22,16 @@ impl Chance {
         bits ^ (bits >> 31)
     }
 
-    /// A random UUID (RFC 9562 version 4), as 16 bytes.
+    /// A random UUID (RFC 9562 version 4), as 16 bytes. None that [`base64_id`] begins with `-`: as in Kafka, ids are
+    /// given to command lines, which would take it for an option.
     pub fn uuid(&mut self) -> [u8; 16] {
-        let bits = (u128::from(self.bits()) << 64) | u128::from(self.bits());
+        const DASH: u128 = 62;
+        let bits = loop {
+            let bits = (u128::from(self.bits()) << 64) | u128::from(self.bits());
+            if bits >> 122 != DASH {
+                break bits;
+            }
+        };
         let version = (bits & !(0xf << 76)) | (0x4 << 76);
         let variant = (version & !(0x3 << 62)) | (0x2 << 62);
         variant.to_be_bytes()
@@ -53,6 +60,12 @@ mod tests {
     fn a_uuid_says_its_version_and_variant() {
         let id = Chance::new(1).uuid();
         assert_eq!((id[6] >> 4, id[8] >> 6), (4, 2));
+    }
+
+    #[test]
+    fn no_id_is_taken_for_an_option() {
+        let mut chance = Chance::new(2);
+        assert!((0..1000).all(|_| !base64_id(chance.uuid()).starts_with('-')));
     }
 
     #[test]
