@@ -212,6 +212,10 @@ async fn ticker(engine: Arc<Engine>) {
     loop {
         interval.tick().await;
         engine.tick();
+        if engine.has_dying() {
+            let engine = Arc::clone(&engine);
+            tokio::task::spawn_blocking(move || engine.bury()).await.ok(); // reads from the disk
+        }
         let room = engine.store().disk_room();
         if room.is_full != was_full {
             was_full = room.is_full;

@@ -21,6 +21,7 @@ use ottla_store::{Lsn, Purpose, Refused};
 
 pub use self::consumers::ConsumerRefused;
 use self::consumers::Known;
+use self::dead_letters::Burials;
 pub use self::dead_letters::{
     AUTO_CREATE as DEAD_LETTERS_AUTO_CREATE, NAME_PREFIX as DEAD_LETTERS_PREFIX,
 };
@@ -57,6 +58,7 @@ pub(super) struct Groups {
     /// The place of the newest deletion of a group: whoever is told that there is none waits for it.
     removed: AtomicU64,
     sweep: Mutex<Sweep>,
+    burials: Burials,
     settings: GroupSettings,
 }
 
@@ -223,6 +225,11 @@ impl Engine {
             matches!(record, GroupRecord::Classic(ClassicRecord::Generation { .. }))
         };
         let joined = records.iter().any(complete);
+        let gives_up =
+            |record: &GroupRecord| matches!(record, GroupRecord::Share(share) if share.gives_up());
+        if records.iter().any(gives_up) {
+            self.groups.burials.note(&group.id);
+        }
         let fact = Fact::Group { group: group.id.clone(), records };
         let payload = Bytes::from(encode(&fact));
         if joined {
@@ -257,14 +264,16 @@ impl Engine {
     /// Lets groups run whose time has come.
     pub(super) fn tick_groups(&self, now: Now) {
         for id in self.groups.take_due(now.monotonic) {
-            let is_buried = self.bury_overdue(&id, now);
+            let settings = self.share_config(&id).settings;
             let catalog = self.catalog();
             let ready = self.with_group(&id, false, |group| {
                 group.scheduled = None;
-                let Some(reservation) = self.reserve_group(group, 0).ok().filter(|_| is_buried)
-                else {
+                let Ok(reservation) = self.reserve_group(group, 0) else {
                     return Vec::new(); // the log is busy: still due at the next tick
                 };
+                if let Some(share) = group.machine.as_share_mut() {
+                    share.configure(settings);
+                }
                 let effects = group.machine.tick(&Known(&catalog), now);
                 self.carry_out(group, effects, Some(reservation))
             });
@@ -302,11 +311,15 @@ impl Groups {
             tickets: AtomicU64::new(1),
             removed: AtomicU64::new(0),
             sweep: Mutex::default(),
+            burials: Burials::default(),
             settings,
         };
         for (id, image, changed) in images {
             let footprint = encode(&image).len();
             let machine = Machine::restore(id.clone(), settings, image, now);
+            if machine.as_share().is_some_and(|share| share.dying().is_some()) {
+                groups.burials.note(&id);
+            }
             let mut group =
                 Group { machine, changed, footprint, ..Group::new(id.clone(), settings) };
             groups.schedule(&mut group);

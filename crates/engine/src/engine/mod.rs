@@ -126,7 +126,7 @@ impl Engine {
         }
     }
 
-    /// Lets timers run whose time has come.
+    /// Lets timers run whose time has come. Dead letters of share groups are for [`bury`](Self::bury).
     pub fn tick(&self) {
         let now = self.now();
         self.tick_groups(now);

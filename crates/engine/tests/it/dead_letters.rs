@@ -6,7 +6,7 @@ use ottla_engine::group::GroupId;
 use ottla_engine::group::share::{AckBatch, AckError, AckType, ShareBeat};
 use ottla_engine::records::Records;
 use ottla_engine::topic::{Isolation, PartitionId};
-use ottla_engine::{Lsn, Offset, Refused, ShareWant, part_of};
+use ottla_engine::{Lsn, Offset, ShareWant, part_of};
 
 use crate::rig::{Rig, batch};
 
@@ -235,6 +235,10 @@ fn more_than_a_frame_of_letters_is_several_frames_and_each_letter_comes_once() {
         rig.keep();
         taken += held;
     }
+    while rig.engine.has_dying() {
+        rig.engine.bury();
+        rig.keep();
+    }
     let found = letters(&rig);
     assert_eq!(offsets(&found), (0..1_000).collect::<Vec<_>>());
     assert!(found.iter().all(|letter| letter.2.as_deref() == Some(&value)));
@@ -299,29 +303,120 @@ fn a_dead_letter_topic_is_made_where_the_broker_is_told_so() {
     assert_eq!(topic.overrides().get(ENABLED.0).map(String::as_str), Some("true"));
 }
 
-/// What cannot have its letter is not given up: it waits for room.
-#[test]
-fn a_full_disk_holds_back_what_would_be_given_up() {
-    let rig = desk(&[TO_DLQ, COPIES, ("share.delivery.count.limit", "2")], &[ENABLED]);
+/// A desk with five records on a full disk; `big` is what to delete.
+fn full_desk(of_group: Settings<'_>) -> Rig {
+    let rig = desk(&[TO_DLQ, COPIES], &[ENABLED]);
+    rig.engine.configure_group("billing", set(of_group)).unwrap();
     rig.topic("big", 1);
-    produce(&rig, &[&"x".repeat(9_000)]);
+    produce(&rig, &[&"x".repeat(9_000), "b", "c", "d", "e"]);
     rig.keep();
-    take(&rig);
-    rig.pass(30_001);
-    join(&rig);
-    assert_eq!(take(&rig), [(0, 2)]);
     rig.limit_disk(3 << 20);
     assert!(crate::full_disk::fill(&rig, "big") > 0);
-    let part = part_of(&rig.partition("orders"));
-    let reject = vec![AckBatch { first: 0, last: 0, types: vec![AckType::Reject] }];
-    let refused = rig.engine.share_acknowledge(&group(), &"m".into(), &[(part, reject)]);
-    assert_eq!(refused.unwrap_err(), Refused::DiskFull.into());
-    rig.pass(30_001);
-    assert!(letters(&rig).is_empty());
+    rig
+}
+
+fn make_room(rig: &Rig) {
     rig.engine.delete_topic(rig.partition("big").topic()).unwrap();
     rig.keep();
     rig.pass(1_000);
-    assert_eq!(offsets(&letters(&rig)), [0]);
+}
+
+#[test]
+fn a_full_disk_takes_all_acknowledgements_and_writes_the_letters_once_there_is_room() {
+    let rig = full_desk(&[]);
+    take(&rig);
+    say(&rig, 0, &[AckType::Reject, AckType::Accept, AckType::Release]).unwrap();
+    rig.pass(1_000);
+    assert!(letters(&rig).is_empty(), "there is no room");
+    assert_eq!(say(&rig, 0, &[AckType::Accept]), Err(AckError::InvalidState), "it was rejected");
+    assert_eq!(take(&rig), [(2, 2)], "what was released comes again, what was rejected does not");
+    rig.limit_disk(1 << 30);
+    let rig = rig.power_cut();
+    rig.limit_disk(1 << 20); // less than is there
+    rig.keep();
+    rig.pass(1_000);
     join(&rig);
-    assert!(take(&rig).is_empty());
+    assert!(letters(&rig).is_empty());
+    assert_eq!(take(&rig), [(2, 2), (3, 1), (4, 1)], "the rejection is as durable as any other");
+    rig.limit_disk(3 << 20);
+    make_room(&rig);
+    let found = letters(&rig);
+    assert_eq!(offsets(&found), [0]);
+    assert_eq!(found[0].2.as_deref(), Some(&*"x".repeat(9_000)));
+    assert_eq!(found[0].3[4].1, "Offset rejected by client.");
+    rig.pass(2_000);
+    assert_eq!(letters(&rig).len(), 1, "each letter comes once");
+}
+
+#[test]
+fn a_full_disk_does_not_stop_sessions_and_locks_from_ending() {
+    let rig = full_desk(&[("share.delivery.count.limit", "2")]);
+    take(&rig);
+    say(&rig, 0, &[AckType::Release, AckType::Release]).unwrap();
+    assert_eq!(take(&rig), [(0, 2), (1, 2)]);
+    rig.pass(30_001);
+    assert_eq!(take(&rig), [(2, 2), (3, 2), (4, 2)], "locks have ended, and two records with them");
+    let members = |rig: &Rig| {
+        rig.engine
+            .read_group(&group(), |group| group.as_share().unwrap().remembered().members.len())
+    };
+    assert_eq!(members(&rig).0, Some(1));
+    rig.pass(20_000);
+    assert_eq!(members(&rig).0, Some(0), "so has the session of a silent member");
+    rig.pass(20_000);
+    assert!(letters(&rig).is_empty());
+    make_room(&rig);
+    assert_eq!(offsets(&letters(&rig)), [0, 1, 2, 3, 4]);
+    let lag = rig.engine.share_lag(&group(), &rig.partition("orders")).unwrap().0.unwrap();
+    assert_eq!((lag.start, lag.lag), (5, 0));
+}
+
+/// Kafka gives them up without, too.
+#[test]
+fn records_that_wait_for_letters_are_let_go_where_the_group_wants_none_any_more() {
+    let rig = full_desk(&[]);
+    take(&rig);
+    say(&rig, 0, &[AckType::Reject]).unwrap();
+    rig.engine.configure_group("billing", |all| drop(all.remove(TO_DLQ.0))).unwrap();
+    rig.pass(1_000);
+    let lag = rig.engine.share_lag(&group(), &rig.partition("orders")).unwrap().0.unwrap();
+    assert_eq!((lag.start, lag.lag), (1, 4));
+    make_room(&rig);
+    assert!(letters(&rig).is_empty());
+}
+
+/// However much was given up at once, in however many partitions and groups.
+#[test]
+fn one_look_at_the_dead_reads_a_bounded_piece_of_the_log() {
+    let rig = full_desk(&[]);
+    make_room(&rig);
+    rig.limit_disk(1 << 30);
+    let value = "x".repeat(40_000);
+    for _ in 0..20 {
+        produce(&rig, &[value.as_str(); 10]); // 8 MB
+        rig.keep();
+    }
+    rig.limit_disk(1 << 20); // less than is there
+    rig.keep();
+    let mut held = 0;
+    while held < 205 {
+        held += take(&rig).len();
+    }
+    say(&rig, 0, &vec![AckType::Reject; held]).unwrap();
+    assert!(letters(&rig).is_empty());
+    rig.limit_disk(1 << 30);
+    rig.keep();
+    rig.elapse(1_000);
+    let mut calls = 0;
+    let mut before = 0;
+    while rig.engine.has_dying() {
+        calls += 1;
+        rig.engine.bury();
+        rig.keep();
+        let count = letters(&rig).len();
+        assert!(count > before && count - before < 64, "{} at once", count - before);
+        before = count;
+    }
+    assert!(calls >= 8, "8 MB in {calls} calls");
+    assert_eq!(offsets(&letters(&rig)), (0..205).collect::<Vec<_>>());
 }

@@ -139,6 +139,7 @@ impl Rig {
     pub(crate) fn pass(&self, ms: u64) {
         self.clock.ms.fetch_add(ms, Ordering::Relaxed);
         self.engine.tick();
+        self.engine.bury();
         self.sync();
     }
 

@@ -1,35 +1,36 @@
 //! Dead letters of share groups (KIP-1191): what a group gives up becomes a record of its dead-letter
 //! topic, in the very frame that archives it (store.md rule 9).
 //!
-//! What would be given up is planned under the group's lock, read without it, and carried out under it
-//! again if the plan still holds. A frame takes about a megabyte of letters; more come in several.
+//! What is given up is remembered as dying (Kafka's `ARCHIVING`), which takes no more room than any
+//! acknowledgement: a full disk refuses letters, and nothing else of the group (rule 22). The letters are
+//! planned under the group's lock, read without it, and written under it again if the plan still holds. A
+//! frame takes about a megabyte of letters; more come in several.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use ottla_store::batch::{BatchBuilder, PreparedBatch, RecordDraft, split};
 use ottla_store::codec::Codec;
 use ottla_store::frame::{Frame, Item};
 use ottla_store::records::Records;
-use ottla_store::{Lsn, Offset, Purpose, Refused};
+use ottla_store::{Offset, Purpose, Refused};
 
 use super::share_config::DeadLetterWish;
-use super::shares::{ShareAcks, ack_bytes};
 use super::{ConsumerRefused, FACT_BYTES};
 use crate::catalog::Catalog;
-use crate::clock::Now;
+use crate::clock::{Monotonic, Now};
 use crate::engine::{CreateError, Engine, NewTopic};
 use crate::fact::{Fact, encode};
 use crate::group::assignor::Part;
-use crate::group::share::{AckBatch, AckError, Death, ShareGroup, ShareRecord};
-use crate::group::{GroupId, GroupRecord, MemberId, OtherProtocol};
+use crate::group::share::{Death, ShareGroup};
+use crate::group::{GroupId, GroupRecord, OtherProtocol};
 use crate::topic::config::{Compression, DEAD_LETTERS, Overrides, TopicConfig};
 use crate::topic::{Isolation, Partition, PartitionId, Topic, TopicId};
 
 /// Where the dead letters of one group go.
-pub(super) struct DeadLetters {
+struct DeadLetters {
     group: GroupId,
     topic: Arc<Topic>,
     config: Arc<TopicConfig>,
@@ -49,7 +50,7 @@ enum NoLetters {
     Missing,
     #[error("the topic could not be made: {0}")]
     NotMade(CreateError),
-    /// For now: nothing is given up without a letter on its account.
+    /// For now: they wait for theirs.
     #[error(transparent)]
     Refused(#[from] Refused),
 }
@@ -63,6 +64,8 @@ struct Bundle {
     deaths: Vec<Death>,
     /// What comes behind it is in the next frame; the end of all offsets if nothing does.
     upto: i64,
+    /// Bytes read and written.
+    cost: usize,
 }
 
 /// Keys and values of records that are given up.
@@ -70,6 +73,8 @@ struct Copies {
     records: HashMap<i64, (Option<Bytes>, Option<Bytes>)>,
     /// Behind it nothing was read yet.
     upto: i64,
+    /// Bytes of the log.
+    bytes: usize,
 }
 
 impl Engine {
@@ -80,7 +85,7 @@ impl Engine {
 
     /// Where the group's dead letters go; `None` if it wants none or none can be written, which is said
     /// once.
-    pub(super) fn dead_letters(&self, id: &GroupId) -> Result<Option<DeadLetters>, Refused> {
+    fn dead_letters(&self, id: &GroupId) -> Result<Option<DeadLetters>, Refused> {
         let wish = DeadLetterWish::of(self.catalog().group_settings(id.as_str()));
         let (Some(wish), Some(cell)) = (wish, self.groups.find(id)) else { return Ok(None) };
         match self.dead_letter_topic(&wish) {
@@ -120,132 +125,76 @@ impl Engine {
         }
     }
 
-    /// [`share_acknowledge`](Self::share_acknowledge) for a group with a dead-letter topic.
-    pub(super) fn acknowledge_and_bury(
-        &self,
-        letters: &DeadLetters,
-        member: &MemberId,
-        parts: &[(Part, Vec<AckBatch>)],
-    ) -> Result<ShareAcks, ConsumerRefused> {
-        let id = &letters.group;
-        let settings = self.share_config(id).settings;
-        let planned = self.with_group(id, false, |group| {
-            let share = group.machine.as_share_mut().ok_or(OtherProtocol)?;
-            share.configure(settings);
-            let plan =
-                |(part, batches): &(Part, Vec<AckBatch>)| share.deaths(*part, member, batches);
-            Ok::<_, ConsumerRefused>((parts.iter().map(plan).collect::<Vec<_>>(), group.changed))
-        })?;
-        let (planned, mut lsn) = planned.unwrap_or(Err(ConsumerRefused::NotFound))?;
-        let mut results = Vec::new();
-        for ((part, batches), deaths) in parts.iter().zip(planned) {
-            let (result, place) = match deaths {
-                Err(error) => (Err(error), lsn),
-                Ok(deaths) if deaths.is_empty() => {
-                    self.acknowledge_part(id, member, *part, batches)?
-                }
-                Ok(deaths) => self.bury_acknowledged(letters, member, *part, batches, deaths)?,
-            };
-            results.push(result);
-            lsn = lsn.max(place);
-        }
-        Ok((results, lsn))
+    /// Whether [`bury`](Self::bury) has something to do.
+    pub fn has_dying(&self) -> bool {
+        self.groups.burials.is_due(self.now().monotonic)
     }
 
-    fn acknowledge_part(
+    /// Writes dead letters of what share groups gave up: some of them, for it may read from the disk. The
+    /// rest is for the next call, and what finds no room is tried again a second later.
+    pub fn bury(&self) {
+        let now = self.now();
+        let mut left = BURIED_BYTES;
+        for id in self.groups.burials.due(now.monotonic) {
+            self.bury_group(&id, now, &mut left);
+        }
+    }
+
+    /// Writes the dead letters of what the group gave up, as long as `left` lasts.
+    pub(super) fn bury_group(&self, id: &GroupId, now: Now, left: &mut usize) {
+        self.groups.burials.take(id); // what is given up from here on is noted anew
+        let again = loop {
+            let dying = self.read_group(id, |group| group.as_share().and_then(ShareGroup::dying));
+            let Some((part, deaths)) = dying.0.flatten() else { break None };
+            if *left == 0 {
+                break Some(now.monotonic);
+            }
+            match self.bury_some(id, part, &deaths, now, left) {
+                Ok(()) => {}
+                Err(ConsumerRefused::NotFound) => break None,
+                Err(_) => break Some(now.monotonic.after(RETRY_MS)),
+            }
+        };
+        if let Some(at) = again {
+            self.groups.burials.put_off(id, at);
+        }
+        self.wake_share(id); // room in the window
+    }
+
+    /// One frame of letters, or none where none can be written.
+    fn bury_some(
         &self,
         id: &GroupId,
-        member: &MemberId,
         part: Part,
-        batches: &[AckBatch],
-    ) -> Result<(Result<(), AckError>, Lsn), ConsumerRefused> {
-        let now = self.now();
-        let bytes = batches.iter().map(ack_bytes).sum();
-        self.share_change(id, bytes, |share| match share.acknowledge(part, member, batches, now) {
-            Ok(records) => (Ok(()), records),
-            Err(error) => (Err(error), Vec::new()),
-        })
-    }
-
-    /// Acknowledges frame by frame, each with its letters.
-    fn bury_acknowledged(
-        &self,
-        letters: &DeadLetters,
-        member: &MemberId,
-        part: Part,
-        batches: &[AckBatch],
-        mut deaths: Vec<Death>,
-    ) -> Result<(Result<(), AckError>, Lsn), ConsumerRefused> {
-        let mut rest = batches.to_vec();
-        let mut lsn = Lsn::ZERO;
-        while !rest.is_empty() {
-            let now = self.now();
-            let (here, later);
-            let done = if deaths.is_empty() {
-                (here, later) = (rest, Vec::new());
-                self.acknowledge_part(&letters.group, member, part, &here)?
-            } else {
-                let bundle = self.bundle(letters, part, &deaths, now);
-                (here, later) = cut(rest, bundle.upto);
-                deaths = behind(deaths, bundle.upto);
-                let bytes = here.iter().map(ack_bytes).sum();
-                self.bury(letters, &bundle, bytes, |share| {
-                    if share.deaths(part, member, &here)? != bundle.deaths {
-                        return Err(AckError::InvalidState); // lost and taken again meanwhile
-                    }
-                    share.acknowledge(part, member, &here, now)
-                })?
-            };
-            lsn = lsn.max(done.1);
-            if done.0.is_err() {
-                return Ok((done.0, lsn));
-            }
-            rest = later;
-        }
-        Ok((Ok(()), lsn))
-    }
-
-    /// Gives up, with letters, what was held too long after its last delivery. Says whether nothing of it
-    /// is left; the rest is for the next call.
-    pub(super) fn bury_overdue(&self, id: &GroupId, now: Now) -> bool {
-        let letters = match self.dead_letters(id) {
-            Ok(Some(letters)) => letters,
-            Ok(None) => return true,
-            Err(_) => return false,
+        deaths: &[Death],
+        now: Now,
+        left: &mut usize,
+    ) -> Result<(), ConsumerRefused> {
+        let bytes = deaths.len() * RUN_BYTES;
+        let Some(letters) = self.dead_letters(id)? else {
+            *left = left.saturating_sub(bytes.max(BURIAL_BYTES));
+            self.share_change(id, bytes, |share| ((), share.bury(part, i64::MAX)))?;
+            return Ok(());
         };
-        let settings = self.share_config(id).settings;
-        let overdue = self.with_group(id, false, |group| {
-            let share = group.machine.as_share_mut()?;
-            share.configure(settings);
-            Some(share.overdue(now))
-        });
-        let Ok(Some(overdue)) = overdue else { return true };
-        for (part, deaths) in overdue.unwrap_or_default() {
-            let bundle = self.bundle(&letters, part, &deaths, now);
-            let bytes = deaths.len() * OVERDUE_BYTES;
-            let done = self.bury(&letters, &bundle, bytes, |share| {
-                let overdue = share.overdue(now).into_iter().find(|(known, _)| *known == part);
-                let overdue = overdue.map(|(_, deaths)| deaths).unwrap_or_default();
-                if within(&overdue, bundle.upto) != bundle.deaths {
-                    return Err(AckError::InvalidState);
-                }
-                Ok(share.give_up(part, bundle.upto, now))
-            });
-            let all = bundle.upto == i64::MAX && matches!(done, Ok((Ok(()), _)));
-            if !all {
-                return false;
-            }
-        }
-        true
+        let bundle = self.bundle(&letters, part, deaths, now, *left);
+        *left = left.saturating_sub(bundle.cost.max(BURIAL_BYTES));
+        self.write_letters(&letters, part, &bundle, bytes)
     }
 
     /// The letters of what is given up, as many as go into one frame.
-    fn bundle(&self, letters: &DeadLetters, part: Part, deaths: &[Death], now: Now) -> Bundle {
+    fn bundle(
+        &self,
+        letters: &DeadLetters,
+        part: Part,
+        deaths: &[Death],
+        now: Now,
+        bytes_max: usize,
+    ) -> Bundle {
         let source = self.catalog().topic_by_id(TopicId(part.topic.0)).cloned();
         let copies =
             match source.as_ref().and_then(|topic| topic.partition(PartitionId(part.partition))) {
-                Some(partition) if letters.copies => self.copies(&partition, deaths),
-                _ => Copies { records: HashMap::new(), upto: i64::MAX },
+                Some(partition) if letters.copies => self.copies(&partition, deaths, bytes_max),
+                _ => Copies::default(),
             };
         let name = source
             .map_or_else(|| TopicId(part.topic.0).to_string(), |topic| topic.name().to_string());
@@ -280,17 +229,19 @@ impl Engine {
         };
         let batch = (builder.count() > 0).then(|| stamp(builder.build()));
         let partition = letters.partition_for(part);
-        Bundle { batch, partition, deaths: within(deaths, upto), upto }
+        let cost = copies.bytes + batch.as_ref().map_or(0, PreparedBatch::bytes_len);
+        Bundle { batch, partition, deaths: within(deaths, upto), upto, cost }
     }
 
     /// Reads a piece of the log that begins at the first of the dead. What cannot be read has letters
     /// without key and value.
-    fn copies(&self, source: &Partition, deaths: &[Death]) -> Copies {
-        let mut copies = Copies { records: HashMap::new(), upto: i64::MAX };
+    fn copies(&self, source: &Partition, deaths: &[Death], bytes_max: usize) -> Copies {
+        let mut copies = Copies::default();
         let Some(first) = deaths.first().map(|death| death.first) else { return copies };
         let isolation = Isolation::ReadUncommitted;
-        let read = source.fetch(&self.store, Offset(first), COPIED_BYTES, isolation, false);
+        let read = source.fetch(&self.store, Offset(first), bytes_max, isolation, false);
         let Ok(Some(fetched)) = read else { return copies };
+        copies.bytes = fetched.batches.bytes;
         for batch in fetched.batches.pieces.into_iter().flat_map(split) {
             let Ok(batch) = batch else { return copies };
             let Ok(records) = Records::open(&batch) else { return copies };
@@ -308,43 +259,86 @@ impl Engine {
         copies
     }
 
-    /// Archives what `act` gives up and writes its letters, in one frame. An error of `act` writes
-    /// nothing.
-    fn bury(
+    /// Archives what has letters in the frame that writes them. Nothing happens if the plan no longer holds.
+    fn write_letters(
         &self,
         letters: &DeadLetters,
+        part: Part,
         bundle: &Bundle,
         bytes: usize,
-        act: impl FnOnce(&mut ShareGroup) -> Result<Vec<ShareRecord>, AckError>,
-    ) -> Result<(Result<(), AckError>, Lsn), ConsumerRefused> {
+    ) -> Result<(), ConsumerRefused> {
         let letters_bytes = bundle.batch.as_ref().map_or(0, PreparedBatch::bytes_len);
         let done = self.with_group(&letters.group, false, |group| {
             let bytes = bytes + letters_bytes + FACT_BYTES + letters.group.as_str().len();
             let reservation = self.store.reserve(Purpose::Grow, 2, bytes)?;
             let share = group.machine.as_share_mut().ok_or(OtherProtocol)?;
             let mut state = bundle.partition.lock();
-            if bundle.partition.is_closed() {
-                return Ok((Err(AckError::InvalidState), group.changed)); // the topic has just gone
+            let holds = within(&share.dying_in(part), bundle.upto) == bundle.deaths;
+            if bundle.partition.is_closed() || !holds {
+                return Ok(()); // the topic has just gone, or somebody else was faster
             }
-            let records = match act(share) {
-                Ok(records) if records.is_empty() => return Ok((Ok(()), group.changed)),
-                Ok(records) => records.into_iter().map(GroupRecord::Share).collect(),
-                Err(error) => return Ok((Err(error), group.changed)),
-            };
+            let records = share.bury(part, bundle.upto).into_iter().map(GroupRecord::Share);
             let mut frame = Frame::new();
             if let Some(batch) = bundle.batch.clone() {
                 frame.push(Item::Batch { stream: bundle.partition.stream(), batch });
             }
-            let fact = Fact::Group { group: letters.group.clone(), records };
+            let fact = Fact::Group { group: letters.group.clone(), records: records.collect() };
             frame.push(Item::State { payload: Bytes::from(encode(&fact)) });
             let lsn = self.store.append(reservation, frame).lsn;
             if bundle.batch.is_some() {
                 state.applied = lsn;
             }
             group.changed = lsn;
-            Ok((Ok(()), lsn))
+            Ok(())
         })?;
         done.unwrap_or(Err(ConsumerRefused::NotFound))
+    }
+}
+
+/// Which groups have records that wait for their dead letters, and when to try.
+#[derive(Debug, Default)]
+pub(super) struct Burials(Mutex<BTreeMap<GroupId, Monotonic>>);
+
+impl Burials {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<GroupId, Monotonic>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The group has given records up. What was put off stays so.
+    pub(super) fn note(&self, id: &GroupId) {
+        self.lock().entry(id.clone()).or_default();
+    }
+
+    /// Whether it is time to bury for the group.
+    pub(super) fn is_due_for(&self, id: &GroupId, now: Monotonic) -> bool {
+        self.lock().get(id).is_some_and(|at| *at <= now)
+    }
+
+    fn put_off(&self, id: &GroupId, at: Monotonic) {
+        self.lock().insert(id.clone(), at);
+    }
+
+    fn take(&self, id: &GroupId) {
+        self.lock().remove(id);
+    }
+
+    fn is_due(&self, now: Monotonic) -> bool {
+        self.lock().values().any(|at| *at <= now)
+    }
+
+    /// Those that wait longest come first.
+    fn due(&self, now: Monotonic) -> Vec<GroupId> {
+        let all = self.lock();
+        let mut due: Vec<_> = all.iter().filter(|(_, at)| **at <= now).collect();
+        due.sort_by_key(|(_, at)| **at);
+        due.into_iter().map(|(id, _)| id.clone()).collect()
+    }
+}
+
+impl Default for Copies {
+    /// Nothing that could be copied.
+    fn default() -> Self {
+        Self { records: HashMap::new(), upto: i64::MAX, bytes: 0 }
     }
 }
 
@@ -424,26 +418,10 @@ fn judged(catalog: &Catalog, name: &str) -> Result<Option<Arc<Topic>>, NoLetters
     }
 }
 
-/// What is said up to an offset, and what is said behind it.
-fn cut(batches: Vec<AckBatch>, upto: i64) -> (Vec<AckBatch>, Vec<AckBatch>) {
-    let (mut here, mut later) = (Vec::new(), Vec::new());
-    for (head, tail) in batches.into_iter().map(|batch| batch.cut(upto)) {
-        here.extend(head);
-        later.extend(tail);
-    }
-    (here, later)
-}
-
 /// The dead up to an offset.
 fn within(deaths: &[Death], upto: i64) -> Vec<Death> {
     let near = deaths.iter().filter(|death| death.first <= upto);
     near.map(|death| Death { last: death.last.min(upto), ..*death }).collect()
-}
-
-/// The dead behind an offset.
-fn behind(deaths: Vec<Death>, upto: i64) -> Vec<Death> {
-    let far = deaths.into_iter().filter(|death| death.last > upto);
-    far.map(|death| Death { first: death.first.max(upto.saturating_add(1)), ..death }).collect()
 }
 
 fn is_among(deaths: &[Death], offset: i64) -> bool {
@@ -459,9 +437,13 @@ const NAME_PREFIX_DEFAULT: &str = "dlq.";
 /// Letters of one frame, about; one that is larger goes alone.
 const LETTERS_BYTES_MAX: usize = 1 << 20;
 const LETTERS_MAX: i32 = 10_000;
-/// What of the log is read at once to copy records.
-const COPIED_BYTES: usize = 1 << 20;
 /// A letter beside topic, group, key and value: names of headers, numbers, cause, lengths.
 const LETTER_BYTES: usize = 320;
-/// What giving up one run adds to a fact.
-const OVERDUE_BYTES: usize = 24;
+/// Bytes read and written by one call of [`Engine::bury`], about.
+pub(super) const BURIED_BYTES: usize = 1 << 20;
+/// What one frame of letters counts as, at least.
+const BURIAL_BYTES: usize = 16 << 10;
+/// What archiving one run adds to a fact.
+const RUN_BYTES: usize = 24;
+/// When what found no room is tried again.
+const RETRY_MS: u64 = 1_000;

@@ -297,6 +297,7 @@ impl ShareConfig {
         let limit = number(DELIVERIES, base.delivery_limit.into());
         Self {
             settings: ShareSettings {
+                buries: DeadLetterWish::of(overrides).is_some(),
                 session_timeout_ms: number(SESSION_MS, base.session_timeout_ms),
                 heartbeat_interval_ms: number(HEARTBEAT_MS, base.heartbeat_interval_ms),
                 lock_ms: number(LOCK_MS, base.lock_ms),

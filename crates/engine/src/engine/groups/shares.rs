@@ -7,6 +7,7 @@ use bytes::Bytes;
 use ottla_store::batch::BatchHeader;
 use ottla_store::{Lsn, Offset, Purpose, ReadError, Refused};
 
+use super::dead_letters::BURIED_BYTES;
 use super::share_config::{ShareConfig, ShareReset};
 use super::{ConsumerRefused, FACT_BYTES, GroupRefused};
 use crate::engine::Engine;
@@ -212,19 +213,24 @@ impl Engine {
 
     /// Acknowledgements, each partition judged on its own. The reply waits for the returned place.
     ///
-    /// Reads from the disk if the group has a dead-letter topic ([`share_buries`](Self::share_buries)).
+    /// What is given up has its dead letters, too, unless there is no room for them or there are too many for
+    /// one call: [`bury`](Self::bury) writes those. Reads from the disk if the group has a dead-letter topic
+    /// ([`share_buries`](Self::share_buries)).
     pub fn share_acknowledge(
         &self,
         id: &GroupId,
         member: &MemberId,
         parts: &[(Part, Vec<AckBatch>)],
     ) -> Result<ShareAcks, ConsumerRefused> {
-        let done = match self.dead_letters(id)? {
-            Some(letters) => self.acknowledge_and_bury(&letters, member, parts),
-            None => self.acknowledge_parts(id, member, parts),
-        };
+        let (results, mut lsn) = self.acknowledge_parts(id, member, parts)?;
+        let now = self.now();
+        if self.groups.burials.is_due_for(id, now.monotonic) {
+            let mut left = BURIED_BYTES;
+            self.bury_group(id, now, &mut left);
+            lsn = lsn.max(self.read_group(id, |_| ()).1);
+        }
         self.wake_share(id); // released records, and room in the window
-        done
+        Ok((results, lsn))
     }
 
     fn acknowledge_parts(

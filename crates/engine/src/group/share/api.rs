@@ -137,24 +137,6 @@ pub struct AckBatch {
 }
 
 impl AckBatch {
-    /// What it says up to an offset, and what it says behind it.
-    #[must_use]
-    pub fn cut(self, upto: i64) -> (Option<Self>, Option<Self>) {
-        if self.last <= upto {
-            return (Some(self), None);
-        }
-        if self.first > upto {
-            return (None, Some(self));
-        }
-        let (mut head, mut tail) = (self.clone(), self);
-        (head.last, tail.first) = (upto, upto + 1);
-        if head.types.len() > 1 {
-            let here = usize::try_from(upto - head.first + 1).unwrap_or(usize::MAX);
-            tail.types = head.types.split_off(here.min(head.types.len()));
-        }
-        (Some(head), Some(tail))
-    }
-
     /// Runs of the same type.
     pub(super) fn pieces(&self) -> Vec<(i64, i64, AckType)> {
         if let [kind] = *self.types {
@@ -171,7 +153,7 @@ impl AckBatch {
     }
 }
 
-/// Neighbouring records that a group gives up: archived, though nobody accepted them (KIP-1191).
+/// Neighbouring records that a group gives up, though nobody accepted them (KIP-1191).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Death {
     /// The first.
@@ -264,6 +246,8 @@ pub struct ShareSettings {
     pub delivery_limit: u16,
     /// Records of a partition in flight (`share.partition.max.record.locks`).
     pub locks_max: u32,
+    /// What is given up waits for its dead letter: the group names a topic for them (KIP-1191).
+    pub buries: bool,
 }
 
 impl Default for ShareSettings {
@@ -276,6 +260,7 @@ impl Default for ShareSettings {
             lock_ms: 30_000,
             delivery_limit: 5,
             locks_max: 2_000,
+            buries: false,
         }
     }
 }

@@ -43,7 +43,7 @@ pub use api::{
 pub use record::{RememberedShares, ShareMember, ShareRecord, ShareSubscription};
 pub use window::{Change, Fate, Window};
 
-use self::partition::{Rules, SharePartition};
+use self::partition::{Rules, SharePartition, settle};
 use super::consumer::Topics;
 use super::consumer::timers::Timers;
 use crate::clock::{Monotonic, Now};
@@ -131,11 +131,11 @@ impl ShareGroup {
             return records;
         }
         self.locks_due = None;
-        let limit = self.settings.delivery_limit;
+        let rules = self.rules(now);
         for (part, live) in &mut self.partitions {
             let Some(window) = self.remembered.windows.get_mut(part) else { continue };
             let mut changes = Vec::new();
-            let next = live.expire(window, limit, now.monotonic, &mut changes);
+            let next = live.expire(window, rules, now.monotonic, &mut changes);
             self.locks_due = self.locks_due.into_iter().chain(next).min();
             if !changes.is_empty() {
                 records.push(ShareRecord::Changed { part: *part, changes });
@@ -218,54 +218,40 @@ impl ShareGroup {
         now: Now,
     ) -> Result<Vec<ShareRecord>, AckError> {
         check_batches(batches)?;
+        let rules = self.rules(now);
         let (Some(live), Some(window)) =
             (self.partitions.get_mut(&part), self.remembered.windows.get_mut(&part))
         else {
             return Err(AckError::UnknownPartition);
-        };
-        let rules = Rules {
-            delivery_limit: self.settings.delivery_limit,
-            until: now.monotonic.after(self.settings.lock_ms.into()),
         };
         let mut changes = Vec::new();
         live.acknowledge(window, member, batches, rules, &mut changes)?;
         Ok(changed(part, changes))
     }
 
-    /// What [`acknowledge`](Self::acknowledge) would give up, in order; nothing changes.
-    pub fn deaths(
-        &self,
-        part: Part,
-        member: &MemberId,
-        batches: &[AckBatch],
-    ) -> Result<Vec<Death>, AckError> {
-        check_batches(batches)?;
-        let (Some(live), Some(window)) =
-            (self.partitions.get(&part), self.remembered.windows.get(&part))
-        else {
-            return Err(AckError::UnknownPartition);
-        };
-        live.deaths(window, member, batches, self.settings.delivery_limit)
-    }
-
-    /// What [`tick`](Self::tick) would give up now, by partition and in order; nothing changes.
+    /// A partition in which records wait for their dead letters, and which.
     #[must_use]
-    pub fn overdue(&self, now: Now) -> Vec<(Part, Vec<Death>)> {
-        let limit = self.settings.delivery_limit;
-        let all =
-            self.partitions.iter().map(|(part, live)| (*part, live.overdue(limit, now.monotonic)));
-        all.filter(|(_, deaths)| !deaths.is_empty()).collect()
+    pub fn dying(&self) -> Option<(Part, Vec<Death>)> {
+        let all = self.remembered.windows.iter();
+        all.map(|(part, window)| (*part, window.dying().collect()))
+            .find(|(_, deaths): &(Part, Vec<Death>)| !deaths.is_empty())
     }
 
-    /// Gives up what is [`overdue`](Self::overdue) of a partition up to an offset.
-    pub fn give_up(&mut self, part: Part, upto: i64, now: Now) -> Vec<ShareRecord> {
-        let (Some(live), Some(window)) =
-            (self.partitions.get_mut(&part), self.remembered.windows.get_mut(&part))
-        else {
-            return Vec::new();
-        };
-        let (limit, mut changes) = (self.settings.delivery_limit, Vec::new());
-        live.give_up(window, upto, limit, now.monotonic, &mut changes);
+    /// The records of a partition that wait for their dead letters, in order.
+    #[must_use]
+    pub fn dying_in(&self, part: Part) -> Vec<Death> {
+        self.remembered.windows.get(&part).map_or_else(Vec::new, |window| window.dying().collect())
+    }
+
+    /// Archives what is [`dying`](Self::dying) in a partition up to an offset: its letters are written.
+    pub fn bury(&mut self, part: Part, upto: i64) -> Vec<ShareRecord> {
+        let Some(window) = self.remembered.windows.get_mut(&part) else { return Vec::new() };
+        let near: Vec<Death> = window.dying().take_while(|death| death.first <= upto).collect();
+        let mut changes = Vec::new();
+        for Death { first, last, .. } in near {
+            let last = last.min(upto);
+            settle(window, Change { first, last, fate: Fate::Archived }, &mut changes);
+        }
         changed(part, changes)
     }
 
@@ -301,6 +287,14 @@ impl ShareGroup {
     #[must_use]
     pub fn state(&self) -> ShareState {
         if self.remembered.members.is_empty() { ShareState::Empty } else { ShareState::Stable }
+    }
+
+    fn rules(&self, now: Now) -> Rules {
+        Rules {
+            delivery_limit: self.settings.delivery_limit,
+            until: now.monotonic.after(self.settings.lock_ms.into()),
+            buries: self.settings.buries,
+        }
     }
 
     fn persist(&mut self, record: ShareRecord, records: &mut Vec<ShareRecord>) {

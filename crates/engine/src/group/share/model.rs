@@ -19,8 +19,14 @@ impl Dice {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Known {
     Free(u16),
-    Held { member: i64, count: u16, until: u64 },
+    Held {
+        member: i64,
+        count: u16,
+        until: u64,
+    },
     Accepted,
+    /// Given up, without a letter as yet.
+    Dying,
     Archived,
 }
 
@@ -41,7 +47,9 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let settings = ShareSettings { locks_max: 60, lock_ms: 100, ..ShareSettings::default() };
+        let buries = seed % 2 == 0;
+        let settings =
+            ShareSettings { locks_max: 60, lock_ms: 100, buries, ..ShareSettings::default() };
         let mut world = Self {
             seed,
             dice: Dice(seed),
@@ -64,7 +72,7 @@ impl World {
     }
 
     fn step(&mut self) {
-        match self.dice.roll(12) {
+        match self.dice.roll(13) {
             0 | 1 => self.produce(),
             2..=4 => self.fetch(),
             5..=8 => self.acknowledge(),
@@ -74,6 +82,7 @@ impl World {
                 1 => self.delete(),
                 _ => self.disconnect(),
             },
+            11 => self.bury(),
             _ => self.acknowledge_nonsense(),
         }
         self.check();
@@ -152,14 +161,6 @@ impl World {
         let batch = AckBatch { first: held[from], last, types };
         let pieces = batch.pieces();
         let name = MemberId::from(member.to_string());
-        let deaths = self.group.deaths(ORDERS, &name, std::slice::from_ref(&batch)).unwrap();
-        let mut dead = Vec::new();
-        for (first, last, kind) in &pieces {
-            let is_dead =
-                |count| *kind == AckType::Reject || *kind == AckType::Release && count >= 5;
-            dead.extend((*first..=*last).filter(|offset| is_dead(self.count(*offset))));
-        }
-        assert_eq!(flat(&deaths), dead, "seed {}: {pieces:?}", self.seed);
         let records = self.group.acknowledge(ORDERS, &name, &[batch], at(self.now));
         self.log(records.unwrap_or_else(|error| panic!("seed {}: {error}", self.seed)));
         for (first, last, kind) in pieces {
@@ -170,14 +171,45 @@ impl World {
     }
 
     fn settle(&mut self, offset: i64, kind: AckType) {
+        let given_up = self.given_up();
         let Some(known) = self.records.get_mut(&offset) else { return };
         let Known::Held { member, count, .. } = *known else { return };
         *known = match kind {
             AckType::Accept => Known::Accepted,
             AckType::Release if count < 5 => Known::Free(count),
             AckType::Renew => Known::Held { member, count, until: self.now + 100 },
-            _ => Known::Archived,
+            AckType::Gap => Known::Archived,
+            AckType::Release | AckType::Reject => given_up,
         };
+    }
+
+    fn given_up(&self) -> Known {
+        if self.group.settings().buries { Known::Dying } else { Known::Archived }
+    }
+
+    /// The letters of some that were given up are written.
+    fn bury(&mut self) {
+        let dying = |(_, known): &(&i64, &Known)| **known == Known::Dying;
+        let expected: Vec<i64> =
+            self.records.iter().filter(dying).map(|(offset, _)| *offset).collect();
+        let deaths = self.group.dying_in(ORDERS);
+        assert_eq!(flat(&deaths), expected, "seed {}", self.seed);
+        assert_eq!(
+            self.group.dying().map(|(_, deaths)| flat(&deaths)).unwrap_or_default(),
+            expected
+        );
+        let count = i64::try_from(expected.len()).unwrap();
+        let Some(upto) = expected.get(usize::try_from(self.dice.roll(count.max(1))).unwrap())
+        else {
+            return;
+        };
+        let records = self.group.bury(ORDERS, *upto);
+        self.log(records);
+        for known in self.records.range_mut(..=*upto).map(|(_, known)| known) {
+            if *known == Known::Dying {
+                *known = Known::Archived;
+            }
+        }
     }
 
     /// Of records that are not held: refused, and nothing changes.
@@ -199,32 +231,16 @@ impl World {
         assert_eq!(*self.group.remembered(), before, "seed {}", self.seed);
     }
 
-    fn count(&self, offset: i64) -> u16 {
-        match self.records.get(&offset) {
-            Some(Known::Held { count, .. }) => *count,
-            other => panic!("seed {}: {offset} is {other:?}", self.seed),
-        }
-    }
-
     fn pass(&mut self) {
         self.now += u64::try_from(self.dice.roll(60)).unwrap();
-        let overdue = self.group.overdue(at(self.now));
-        let overdue = overdue.first().map(|(_, deaths)| flat(deaths)).unwrap_or_default();
-        let last_time = |(_, known): &(&i64, &Known)| matches!(known, Known::Held { count, until, .. } if *until <= self.now && *count >= 5);
-        let expected: Vec<i64> =
-            self.records.iter().filter(last_time).map(|(offset, _)| *offset).collect();
-        assert_eq!(overdue, expected, "seed {}", self.seed);
-        if let (Some(upto), 0) = (overdue.get(overdue.len() / 2), self.dice.roll(2)) {
-            let records = self.group.give_up(ORDERS, *upto, at(self.now));
-            self.log(records);
-        }
+        let given_up = self.given_up();
         let records = self.group.tick(at(self.now));
         self.log(records);
         for known in self.records.values_mut() {
             if let Known::Held { count, until, .. } = *known
                 && until <= self.now
             {
-                *known = if count < 5 { Known::Free(count) } else { Known::Archived };
+                *known = if count < 5 { Known::Free(count) } else { given_up };
             }
         }
     }
@@ -281,6 +297,9 @@ impl World {
             let holder = held.remove(offset);
             let right = match *known {
                 Known::Accepted => holder.is_none() && (below || fate == Some(Fate::Acknowledged)),
+                Known::Dying => {
+                    !below && holder.is_none() && matches!(fate, Some(Fate::Dying { .. }))
+                }
                 Known::Archived => holder.is_none() && (below || fate == Some(Fate::Archived)),
                 Known::Held { member, count, .. } => {
                     !below

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::api::{AckBatch, AckError, AckType, Acquired, Cause, Death, Lag, Span, Take};
+use super::api::{AckBatch, AckError, AckType, Acquired, Lag, Span, Take};
 use super::window::{Change, Fate, Window};
 use crate::clock::Monotonic;
 use crate::group::ids::MemberId;
 
 /// A share partition at work.
 ///
-/// Each record from the window's start on is in one state: done with or returned (the window says
-/// so), held (a lock says so, and the window does not call it done), or else new.
+/// Each record from the window's start on is in one state: done with, given up or returned (the window
+/// says so), held (a lock says so, and the window does not call it done), or else new.
 #[derive(Debug)]
 pub(super) struct SharePartition {
     /// After the last record that was ever offered to a member since the start of the broker.
@@ -55,12 +55,11 @@ impl SharePartition {
                 continue;
             }
             let (last, count) = match window.at(at) {
-                Ok((last, fate)) if fate.is_final() => {
+                Ok((last, Fate::Returned { count })) => (last, count),
+                Ok((last, _)) => {
                     at = last + 1;
                     continue;
                 }
-                Ok((last, Fate::Returned { count })) => (last, count),
-                Ok((last, _)) => (last, 0),
                 Err(next) => (next.map_or(upto, |next| next - 1), 0),
             };
             let locked = self.locks.range(at..).next().map_or(upto, |(first, _)| first - 1);
@@ -180,65 +179,6 @@ impl SharePartition {
         Ok(())
     }
 
-    /// What a member's acknowledgements would give up, in order; nothing changes.
-    pub(super) fn deaths(
-        &self,
-        window: &Window,
-        member: &MemberId,
-        batches: &[AckBatch],
-        delivery_limit: u16,
-    ) -> Result<Vec<Death>, AckError> {
-        let mut deaths = Vec::new();
-        for batch in batches {
-            self.check(window, member, batch)?;
-            for (first, last, kind) in batch.pieces() {
-                let cause = match kind {
-                    AckType::Reject => Cause::Rejected,
-                    AckType::Release => Cause::Limit,
-                    AckType::Gap | AckType::Accept | AckType::Renew => continue,
-                };
-                let mut at = first.max(window.start());
-                while let Some(lock) = self.lock_at(at).filter(|_| at <= last) {
-                    let (first, last, count) = (at, lock.last.min(last), lock.count);
-                    if cause == Cause::Rejected || count >= delivery_limit {
-                        deaths.push(Death { first, last, count, cause });
-                    }
-                    at = last + 1;
-                }
-            }
-        }
-        Ok(deaths)
-    }
-
-    /// What was held too long after its last delivery, in order.
-    pub(super) fn overdue(&self, delivery_limit: u16, now: Monotonic) -> Vec<Death> {
-        let due = |lock: &Lock| lock.until <= now && lock.count >= delivery_limit;
-        let locks = self.locks.iter().filter(|(_, lock)| due(lock));
-        let death = |(first, lock): (&i64, &Lock)| {
-            let (first, last, count) = (*first, lock.last, lock.count);
-            Death { first, last, count, cause: Cause::Limit }
-        };
-        locks.map(death).collect()
-    }
-
-    /// Archives what is [`overdue`](Self::overdue) up to an offset.
-    pub(super) fn give_up(
-        &mut self,
-        window: &mut Window,
-        upto: i64,
-        delivery_limit: u16,
-        now: Monotonic,
-        changes: &mut Vec<Change>,
-    ) {
-        self.cut(upto.saturating_add(1));
-        let overdue = self.overdue(delivery_limit, now);
-        for death in overdue.into_iter().take_while(|death| death.last <= upto) {
-            self.locks.remove(&death.first);
-            let Death { first, last, .. } = death;
-            settle(window, Change { first, last, fate: Fate::Archived }, changes);
-        }
-    }
-
     fn carry_out(
         &mut self,
         window: &mut Window,
@@ -264,7 +204,8 @@ impl SharePartition {
             let Some(lock) = self.locks.remove(&first) else { continue };
             let fate = match kind {
                 AckType::Accept => Fate::Acknowledged,
-                AckType::Release => returned(lock.count, rules.delivery_limit),
+                AckType::Release => rules.returned(lock.count),
+                AckType::Reject => rules.given_up(lock.count, true),
                 _ => Fate::Archived,
             };
             settle(window, Change { first, last: lock.last, fate }, changes);
@@ -293,7 +234,7 @@ impl SharePartition {
     pub(super) fn expire(
         &mut self,
         window: &mut Window,
-        delivery_limit: u16,
+        rules: Rules,
         now: Monotonic,
         changes: &mut Vec<Change>,
     ) -> Option<Monotonic> {
@@ -302,7 +243,7 @@ impl SharePartition {
             due.map(|(first, lock)| (*first, lock.last, lock.count)).collect();
         for (first, last, count) in due {
             self.locks.remove(&first);
-            let fate = returned(count, delivery_limit);
+            let fate = rules.returned(count);
             settle(window, Change { first, last, fate }, changes);
         }
         self.locks.values().map(|lock| lock.until).min()
@@ -336,18 +277,29 @@ impl SharePartition {
 /// How acknowledgements are carried out.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules {
-    /// Deliveries after which a returned record is archived.
+    /// Deliveries after which a returned record is given up.
     pub(super) delivery_limit: u16,
     /// When a renewed lock ends.
     pub(super) until: Monotonic,
+    /// What is given up waits for its dead letter.
+    pub(super) buries: bool,
 }
 
-const fn returned(count: u16, limit: u16) -> Fate {
-    if count >= limit { Fate::Archived } else { Fate::Returned { count } }
+impl Rules {
+    const fn returned(self, count: u16) -> Fate {
+        match count >= self.delivery_limit {
+            true => self.given_up(count, false),
+            false => Fate::Returned { count },
+        }
+    }
+
+    const fn given_up(self, count: u16, rejected: bool) -> Fate {
+        if self.buries { Fate::Dying { count, rejected } } else { Fate::Archived }
+    }
 }
 
 /// Applies a change and adds it to what has to be logged, joined with its neighbour.
-fn settle(window: &mut Window, change: Change, changes: &mut Vec<Change>) {
+pub(super) fn settle(window: &mut Window, change: Change, changes: &mut Vec<Change>) {
     window.change(change);
     match changes.last_mut() {
         Some(known) if known.last + 1 == change.first && known.fate == change.fate => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::window::{Change, Window};
+use super::window::{Change, Fate, Window};
 use crate::clock::Wall;
 use crate::group::assignor::{Part, Parts, TopicId};
 use crate::group::ids::MemberId;
@@ -62,6 +62,15 @@ pub enum ShareRecord {
         /// Which.
         topics: BTreeSet<TopicId>,
     },
+}
+
+impl ShareRecord {
+    /// Whether records wait for their dead letters from here on.
+    #[must_use]
+    pub fn gives_up(&self) -> bool {
+        let waits = |change: &Change| matches!(change.fate, Fate::Dying { .. });
+        matches!(self, Self::Changed { changes, .. } if changes.iter().any(waits))
+    }
 }
 
 /// Who a member is and what it wants.

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::api::{Cause, Death};
+
 /// What became of a record for good, or how often it came back. Append-only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Fate {
@@ -17,10 +19,18 @@ pub enum Fate {
         /// Deliveries so far, at least 1.
         count: u16,
     },
+    /// Given up: never delivered again, and not done with before its dead letter is written (Kafka's
+    /// `ARCHIVING`, KIP-1191).
+    Dying {
+        /// How often it was delivered.
+        count: u16,
+        /// A member rejected it; else it came back from its last delivery.
+        rejected: bool,
+    },
 }
 
 impl Fate {
-    /// Whether it is never delivered again.
+    /// Whether it is done with.
     #[must_use]
     pub const fn is_final(self) -> bool {
         matches!(self, Self::Acknowledged | Self::Archived)
@@ -80,6 +90,15 @@ impl Window {
     pub fn finished(&self) -> i64 {
         let done = self.runs.iter().filter(|(_, (_, fate))| fate.is_final());
         done.map(|(first, (last, _))| last - first + 1).sum()
+    }
+
+    /// What waits for its dead letters, in order.
+    pub fn dying(&self) -> impl Iterator<Item = Death> {
+        self.runs.iter().filter_map(|(first, (last, fate))| {
+            let Fate::Dying { count, rejected } = *fate else { return None };
+            let cause = if rejected { Cause::Rejected } else { Cause::Limit };
+            Some(Death { first: *first, last: *last, count, cause })
+        })
     }
 
     /// The run that contains `offset`: its last offset and its fate; else where the next begins.

@@ -306,6 +306,9 @@ async fn tick(host: Weak<Host>) {
         interval.tick().await;
         let Some(host) = host.upgrade() else { return };
         host.engine.tick();
+        if host.engine.has_dying() {
+            tokio::task::spawn_blocking(move || host.engine.bury()).await.ok(); // reads from the disk
+        }
     }
 }
 
