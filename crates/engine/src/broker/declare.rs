@@ -249,11 +249,11 @@ impl Broker {
 
     /// A queue is gone: its timer, and what it counted, go elsewhere.
     pub(super) fn part_with(&self, queue: &Queue) {
+        let mut gone = self.gone();
         let mut state = queue.lock();
         self.timers().change(queue.id, state.deadline, crate::queue::Deadline::default());
         if let Some(mut meter) = state.traffic.take() {
             let totals = meter.read(self.clock.now().monotonic).totals;
-            let mut gone = self.gone();
             gone.1.totals = gone.1.totals.plus(totals);
         }
     }

@@ -127,6 +127,7 @@ impl Broker {
                 false => Ok(Gathering::Full),
             };
         }
+        self.need_memory(std::slice::from_ref(&arriving))?;
         let bytes = arriving.message.body.len().saturating_mul(arriving.targets.len());
         let full = channel.gathered.len() >= GATHERED_MAX
             || channel.gathered_bytes.saturating_add(bytes) > GATHERED_BYTES_MAX;

@@ -314,12 +314,13 @@ impl Broker {
     pub fn measured(&self) -> Measured {
         let now = self.clock.now().monotonic;
         let mut measured = Measured::default();
-        for queue in self.all_queues(None, None) {
+        let queues = self.all_queues(None, None);
+        let mut gone = self.gone(); // no queue goes while all are read: each is counted once
+        for queue in queues {
             if let Some(meter) = &mut queue.lock().traffic {
                 measured = measured.plus(meter.read(now));
             }
         }
-        let mut gone = self.gone();
         let publishing = gone.0.read(now);
         measured = measured.plus(gone.1);
         measured.totals.published = publishing.totals.published;

@@ -391,3 +391,72 @@ fn what_get_hands_out_waits_until_a_crash_could_not_hide_it() {
     rig.broker().close_channel(lost);
     assert!(rig.get(&mut channel, "q").unwrap().redelivered, "its channel was lost");
 }
+
+#[test]
+fn the_copy_of_what_goes_to_a_stream_counts_where_the_memory_ends() {
+    let mut options = Options::new(ottla_store::Durability::Sync, 7);
+    options.queues.memory_bytes_max = 1_000_000;
+    let rig = Rig::with(options);
+    let mut channel = rig.channel();
+    rig.queue(&mut channel, "orders", &[("x-queue-type", Value::text("stream"))]);
+    rig.queue(&mut channel, "copies", &[]);
+    rig.exchange(&mut channel, "shop", "fanout");
+    rig.bind(&mut channel, "orders", "shop", "");
+    rig.bind(&mut channel, "copies", "shop", "");
+    let body = bytes::Bytes::from("x".repeat(10_000));
+    let publish = |exchange: &'static str| {
+        let (routing_key, properties, body) = ("orders", transient(), body.clone());
+        Publish { exchange, routing_key, properties, body }
+    };
+    let mut taken = 0;
+    let refused = loop {
+        match rig.broker().gather(&mut channel, publish("shop")) {
+            Ok(_) => taken += rig.broker().append_gathered(&mut channel).unwrap().len(),
+            Err(error) => break error,
+        }
+        rig.sync();
+        assert!(taken < 1_000, "no end");
+    };
+    assert_eq!(refused.kind(), ErrorKind::MemoryFull);
+    assert!((90..=100).contains(&taken), "{taken} of 10 kB in 1 MB");
+    for _ in 0..20 {
+        rig.broker().gather(&mut channel, publish("")).unwrap(); // to the stream alone
+        assert_eq!(rig.broker().append_gathered(&mut channel).unwrap().len(), 1);
+        rig.sync();
+    }
+    rig.broker().purge_queue(&mut channel, "copies").unwrap();
+    rig.broker().gather(&mut channel, publish("shop")).unwrap();
+}
+
+#[test]
+fn a_queue_that_is_deleted_while_all_are_counted_counts_once() {
+    let rig = Rig::new();
+    let mut channel = rig.channel();
+    let deleted = std::sync::atomic::AtomicU64::new(0);
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::SeqCst) {
+                let acked = rig.broker().measured().totals.acked;
+                let most = deleted.load(Ordering::SeqCst) + 20;
+                assert!(acked <= most, "{acked} acknowledged, where at most {most} were");
+            }
+        });
+        for _ in 0..300 {
+            for n in 0..20 {
+                let name = n.to_string();
+                rig.queue(&mut channel, &name, &[]);
+                rig.publish_with(&mut channel, "", &name, "x", transient());
+                let got = rig.get(&mut channel, &name).unwrap();
+                rig.broker().settle(&channel, &[got.held.unwrap()], Outcome::Ack);
+            }
+            for n in 0..20 {
+                let name = n.to_string();
+                rig.broker().delete_queue(&mut channel, &name, DeleteIf::default()).unwrap();
+            }
+            deleted.fetch_add(20, Ordering::SeqCst);
+        }
+        done.store(true, Ordering::SeqCst);
+    });
+    assert_eq!(rig.broker().measured().totals.acked, 6_000);
+}
