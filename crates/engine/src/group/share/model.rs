@@ -47,7 +47,7 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let buries = seed % 2 == 0;
+        let buries = seed.is_multiple_of(2);
         let settings =
             ShareSettings { locks_max: 60, lock_ms: 100, buries, ..ShareSettings::default() };
         let mut world = Self {
