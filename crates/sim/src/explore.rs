@@ -132,7 +132,11 @@ impl Explorer {
     }
 
     fn first_life(&mut self, seed: u64) -> Result<(), String> {
-        let disk = SimDisk::new();
+        let disk = if seed & SETS_ROOM_ASIDE == 0 {
+            SimDisk::new()
+        } else {
+            SimDisk::that_sets_room_aside()
+        };
         disk.record();
         let faults = self.faults();
         self.path.push("first life".to_owned());
@@ -443,3 +447,5 @@ fn caught<T>(run: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
 const SNAPSHOTS: &str = "snapshots/";
 /// Calls of a life that a finding lists.
 const LAST_CALLS: usize = 12;
+/// The bit of a seed that says whether its disk extends files without writing them.
+const SETS_ROOM_ASIDE: u64 = 1 << 1;

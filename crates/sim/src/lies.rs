@@ -133,4 +133,8 @@ impl DiskFile for LyingFile {
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.with(|file| file.set_len(len))
     }
+
+    fn allocate(&self, len: u64) -> io::Result<bool> {
+        self.with(|file| file.allocate(len))
+    }
 }

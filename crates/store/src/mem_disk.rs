@@ -122,4 +122,8 @@ impl DiskFile for MemFile {
         self.bytes.lock().unwrap().resize(usize::try_from(len).unwrap(), 0);
         Ok(())
     }
+
+    fn allocate(&self, len: u64) -> io::Result<bool> {
+        self.set_len(len).map(|()| true)
+    }
 }

@@ -218,6 +218,10 @@ impl DiskFile for MemFile {
         self.now.lock().unwrap().resize(usize::try_from(len).unwrap(), 0);
         Ok(())
     }
+
+    fn allocate(&self, len: u64) -> io::Result<bool> {
+        self.set_len(len).map(|()| false)
+    }
 }
 
 /// A broker's state as small as can be: which messages each queue holds, and the last note.

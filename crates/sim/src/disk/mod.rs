@@ -6,7 +6,7 @@ use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ottla_store::disk::{Disk, DiskFile};
+use ottla_store::disk::{Disk, DiskFile, write_zeros};
 
 use self::cut::{Cutter, SeededCut};
 use self::file::u64_of;
@@ -78,6 +78,14 @@ impl SimDisk {
     #[must_use]
     pub fn new() -> Self {
         Self::from_image(Image { tree: Tree::new(), faults: Faults::default() })
+    }
+
+    /// An empty disk that extends files without writing them.
+    #[must_use]
+    pub fn that_sets_room_aside() -> Self {
+        let disk = Self::new();
+        disk.lock().tree.sets_room_aside = true;
+        disk
     }
 
     /// This disk as the trait object the store takes.
@@ -423,6 +431,11 @@ impl DiskFile for SimFile {
         inner.tree.file_mut(self.ino)?.set_len(len);
         inner.called("set_len", &self.path, len);
         Ok(())
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<bool> {
+        write_zeros(self, self.len()?, len)?;
+        Ok(!self.disk.lock().tree.sets_room_aside)
     }
 }
 

@@ -18,6 +18,8 @@ pub(super) struct Tree {
     nodes: BTreeMap<Ino, Arc<Node>>,
     next_ino: Ino,
     next_op: u64,
+    /// Whether files are extended without being written, as `fallocate` does.
+    pub(super) sets_room_aside: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -49,7 +51,8 @@ struct NameOp {
 impl Tree {
     pub(super) fn new() -> Self {
         let root = Arc::new(Node::Dir(DirNode::default()));
-        Self { nodes: BTreeMap::from([(ROOT, root)]), next_ino: ROOT + 1, next_op: 0 }
+        let nodes = BTreeMap::from([(ROOT, root)]);
+        Self { nodes, next_ino: ROOT + 1, next_op: 0, sets_room_aside: false }
     }
 
     pub(super) fn file(&self, ino: Ino) -> io::Result<&FileNode> {

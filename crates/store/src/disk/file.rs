@@ -7,7 +7,10 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Disk, DiskFile};
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+
+use super::{Disk, DiskFile, write_zeros};
 
 /// A directory of the operating system, held under `flock` until dropped.
 #[derive(Debug)]
@@ -26,7 +29,7 @@ impl FileDisk {
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
         let exclusive = rustix::fs::FlockOperation::NonBlockingLockExclusive;
         if let Err(error) = rustix::fs::flock(lock.as_fd(), exclusive) {
-            if error != rustix::io::Errno::WOULDBLOCK {
+            if error != Errno::WOULDBLOCK {
                 return Err(error.into());
             }
             let mut holder = String::new();
@@ -153,6 +156,19 @@ impl DiskFile for RealFile {
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.file.set_len(len)
     }
+
+    fn allocate(&self, len: u64) -> io::Result<bool> {
+        loop {
+            match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, len) {
+                Ok(()) => return Ok(false),
+                Err(Errno::INTR) => {}
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                    return write_zeros(self, self.len()?, len).map(|()| true);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
 }
 
 pub(super) const LOCK_NAME: &str = "LOCK";
@@ -193,6 +209,24 @@ mod tests {
         let mut found = vec![0; expected.len()];
         assert_eq!(file.read_at(&mut found, 5).unwrap(), expected.len());
         assert_eq!(found, expected);
+        fs::remove_dir_all(&root).unwrap();
+    }
+
+    #[test]
+    fn room_that_was_set_aside_is_taken_and_reads_as_zeros() {
+        use std::os::unix::fs::MetadataExt;
+        let root = scratch("room");
+        let disk = FileDisk::open(&root).unwrap();
+        let file = disk.create("f").unwrap();
+        file.write_at(&[IoSlice::new(b"order")], 0).unwrap();
+        file.allocate(1 << 20).unwrap();
+        file.sync().unwrap();
+        let mut found = vec![1; 10];
+        file.read_at(&mut found, 0).unwrap();
+        assert_eq!(found, b"order\0\0\0\0\0");
+        let figures = fs::metadata(root.join("f")).unwrap();
+        assert_eq!(figures.len(), 1 << 20);
+        assert!(figures.blocks() * 512 >= 1 << 20, "{} blocks", figures.blocks());
         fs::remove_dir_all(&root).unwrap();
     }
 }

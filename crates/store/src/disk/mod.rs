@@ -53,7 +53,25 @@ pub trait DiskFile: Debug + Send + Sync {
     fn len(&self) -> io::Result<u64>;
     /// Cuts or extends the file to `len` bytes; what is added reads as zeros.
     fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Extends the file to `len` bytes, which read as zeros where nothing was, and takes their room on the disk.
+    /// `Ok(false)` if that is all: to write there for the first time takes a change of the file system's tables, and so
+    /// does the sync behind it. `Ok(true)` if the zeros were written as well, as where room cannot be set aside.
+    fn allocate(&self, len: u64) -> io::Result<bool>;
 }
+
+/// Writes zeros from `from` to `to`.
+pub fn write_zeros(file: &dyn DiskFile, from: u64, to: u64) -> io::Result<()> {
+    let zeros = vec![0; usize::try_from(to.saturating_sub(from)).map_or(PIECE, |n| n.min(PIECE))];
+    let mut position = from;
+    while position < to {
+        let bytes = usize::try_from(to - position).map_or(PIECE, |rest| rest.min(PIECE));
+        file.write_at(&[io::IoSlice::new(zeros.get(..bytes).unwrap_or_default())], position)?;
+        position += bytes as u64;
+    }
+    Ok(())
+}
+
+const PIECE: usize = 1 << 20;
 
 /// Whether the disk had no room for what was asked.
 pub(crate) fn is_full(error: &io::Error) -> bool {

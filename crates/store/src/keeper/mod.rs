@@ -23,7 +23,7 @@ use crate::{Fatal, Offset, OpenError, StreamId};
 
 use retire::Retiring;
 pub(crate) use room::BALLAST_NAME;
-use room::Room;
+use room::{Room, Turn};
 pub(crate) use snapshots::{SNAPSHOT_DIR, Snapshots, load_snapshots};
 pub(crate) use sweep::sweep;
 
@@ -56,6 +56,8 @@ struct House {
     room: Room,
     /// Whether new data is all but refused for want of room.
     is_tight: bool,
+    /// Whether the next step retires before it writes zeros.
+    is_retirements_turn: bool,
     /// The stride being retired.
     retiring: Option<Retiring>,
     /// The chain value of the last group below the floor.
@@ -83,6 +85,7 @@ impl Keeper {
             pending: None,
             room: Room::default(),
             is_tight: false,
+            is_retirements_turn: false,
             retiring: None,
             floor_chain: snapshots.manifest.floor_chain,
             old_log_turn: 0,
@@ -132,15 +135,17 @@ impl House {
     /// Does the first piece there is. One that lacks room is passed over, for those behind it may
     /// make some; publishers are refused meanwhile.
     fn work(&mut self, core: &Core, state: &dyn State) -> Result<bool, Fatal> {
-        let pieces: [Piece; 8] = [
+        let pieces: [Piece; 10] = [
             |house, core, _| house.ballast(core),
             |house, core, _| house.prepare_segment(core),
             |house, core, _| house.publish(core),
             |house, core, _| house.recycle(core),
             |house, core, _| house.remove_garbage(core),
+            |house, core, _| house.write_ahead(core, Turn::EverySecond),
             |house, core, state| house.or_waits(|house| house.snapshot(core, state)),
             |house, core, state| house.or_waits(|house| house.retire(core, state)),
             |house, core, state| house.or_waits(|house| house.tidy_old_logs(core, state)),
+            |house, core, _| house.write_ahead(core, Turn::Now),
         ];
         for piece in pieces {
             match piece(self, core, state) {

@@ -99,6 +99,20 @@ impl House {
         Ok(false)
     }
 
+    /// Writes zeros to a piece of a segment made ahead. Beside a retirement that always finds work it has every second
+    /// turn: a log that fills new segments needs a byte of each for a byte of its own.
+    pub(super) fn write_ahead(&mut self, core: &Core, turn: Turn) -> Result<bool, Fatal> {
+        let waits = turn == Turn::EverySecond && self.is_retirements_turn;
+        self.is_retirements_turn = turn == Turn::EverySecond && !waits;
+        if waits {
+            return Ok(false);
+        }
+        core.wal
+            .segments
+            .write_ahead()
+            .map_err(|source| Fatal { doing: "write zeros to a WAL segment".into(), source })
+    }
+
     /// Gives up what only waits to be needed if the disk is all but full, or lays ballast down while
     /// there is still room for it, a piece at a time.
     pub(super) fn ballast(&mut self, core: &Core) -> Result<bool, Fatal> {
@@ -150,6 +164,15 @@ impl House {
         self.room.ballast = 0;
         Ok(true)
     }
+}
+
+/// When zeros are written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// In turn with the work behind.
+    EverySecond,
+    /// There is no other work.
+    Now,
 }
 
 /// Where the ballast lies.

@@ -5,12 +5,12 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 use super::chain::{Chain, Files};
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{Disk, DiskFile, write_zeros};
 use crate::limits::PAGE_BYTES;
 use crate::options::Options;
 use crate::wal::layout::{GROUP_HEADER_BYTES, GroupHeader, SEGMENT_HEADER_BYTES};
 use crate::wal::scan::read_group;
-use crate::wal::segments::{Segments, WAL_DIR, WalSegment, fill_with_zeros, segment_path};
+use crate::wal::segments::{Segments, WAL_DIR, WalSegment, segment_path};
 use crate::wal::stage::SegmentPlan;
 use crate::{Lsn, OpenError};
 
@@ -45,7 +45,7 @@ pub(super) fn resume(
     let path = segment_path(plan.seq);
     let io = |source| OpenError::Io { doing: format!("write {path}"), source };
     let file = disk.create(&path).map_err(io)?;
-    if let Err(error) = fill_with_zeros(&*file, 0, SEGMENT_HEADER_BYTES + plan.capacity) {
+    if let Err(error) = write_zeros(&*file, 0, SEGMENT_HEADER_BYTES + plan.capacity) {
         drop(file);
         drop(disk.remove(&path)); // or every start on a full disk takes some more of it
         return Err(io(error));

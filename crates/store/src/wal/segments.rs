@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::layout::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::stage::SegmentPlan;
-use crate::disk::{Disk, DiskFile, is_full};
+use crate::disk::{Disk, DiskFile, is_full, write_zeros};
 use crate::limits::PAGE_BYTES;
 
 /// Where the segments lie.
@@ -78,9 +78,54 @@ struct Table {
     /// In use, by start; oldest first. Two never overlap below their ends.
     live: BTreeMap<u64, Arc<WalSegment>>,
     /// Made ahead of need, by number.
-    prepared: BTreeMap<u64, Arc<WalSegment>>,
+    prepared: BTreeMap<u64, Ahead>,
     /// Files that are free for another life.
     free: Vec<String>,
+    /// Whether a file is being laid out: the keeper and the log must never write to one at a time.
+    is_making: bool,
+}
+
+/// A segment made ahead of need.
+#[derive(Debug)]
+struct Ahead {
+    segment: Arc<WalSegment>,
+    /// Bytes of the file that were written in this life or another. The rest has its room on the disk and reads as zeros;
+    /// a commit there has to wait for the file system's own log as well.
+    written: u64,
+}
+
+impl Ahead {
+    fn fits(&self, plan: SegmentPlan) -> bool {
+        self.segment.header.fits(plan)
+    }
+}
+
+impl Table {
+    /// The one made ahead for `plan`, from now on in use.
+    fn take_prepared(&mut self, plan: SegmentPlan) -> Option<Arc<WalSegment>> {
+        let fits = self.prepared.get(&plan.seq).is_some_and(|ahead| ahead.fits(plan));
+        let segment = fits.then(|| self.prepared.remove(&plan.seq)).flatten()?.segment;
+        self.live.insert(segment.header.start, Arc::clone(&segment));
+        Some(segment)
+    }
+
+    /// Whether the segment for `plan` is already made ahead.
+    fn is_prepared(&self, plan: SegmentPlan) -> bool {
+        self.prepared.get(&plan.seq).is_some_and(|ahead| ahead.fits(plan))
+            || self.live.values().next_back().is_some_and(|newest| newest.header.seq >= plan.seq)
+    }
+
+    /// Whether the segment before `plan` ends where that begins. A header that says another start
+    /// would end the one before it at the next start of the store.
+    fn is_followed_by(&self, plan: SegmentPlan) -> bool {
+        let newest = self.live.values().next_back();
+        let ahead = self.prepared.values().map(|ahead| &ahead.segment);
+        newest
+            .into_iter()
+            .chain(ahead)
+            .filter(|segment| segment.header.seq + 1 == plan.seq)
+            .any(|segment| segment.header.start + segment.header.capacity == plan.start)
+    }
 }
 
 /// All segments of one store.
@@ -92,14 +137,14 @@ pub(crate) struct Segments {
     /// of it may be on its way to another life, or have come back by a power cut after its end moved.
     readable_from: u64,
     table: Mutex<Table>,
-    /// Held while a segment is made: the keeper and the log must never lay out one file at a time.
-    making: Mutex<()>,
+    /// Rung when a segment was made, or could not be.
+    made: Condvar,
 }
 
 impl Segments {
     /// Segments of a store that starts with everything below `readable_from` retired.
     pub(crate) fn new(disk: Arc<dyn Disk>, seed: u64, readable_from: u64) -> Self {
-        Self { disk, seed, readable_from, table: Mutex::default(), making: Mutex::new(()) }
+        Self { disk, seed, readable_from, table: Mutex::default(), made: Condvar::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -129,7 +174,8 @@ impl Segments {
         let is_there = live.is_some_and(|newest| newest.header.seq >= plan.seq)
             || table.prepared.contains_key(&plan.seq);
         let rest = if is_there { plan.end().saturating_sub(end) } else { 0 };
-        let ahead = table.prepared.range(plan.seq + 1..).map(|(_, one)| one.header.capacity);
+        let ahead =
+            table.prepared.range(plan.seq + 1..).map(|(_, one)| one.segment.header.capacity);
         rest + ahead.sum::<u64>() + table.free.len() as u64 * capacity
     }
 
@@ -150,39 +196,42 @@ impl Segments {
         self.lock().live.insert(segment.header.start, segment);
     }
 
-    /// The segment for `plan`: the prepared one if it fits, else made now.
+    /// The segment for `plan`: the one made ahead if it fits, else made now. It waits for one that is being made, and for no
+    /// further one.
     pub(crate) fn activate(&self, plan: SegmentPlan, durable: u64) -> io::Result<Arc<WalSegment>> {
-        if let Some(segment) = self.take_prepared(plan) {
-            return Ok(segment); // without waiting for the one that is being made behind it
-        }
-        let making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
-        let segment = match self.take_prepared(plan) {
-            Some(segment) => segment,
-            None => {
-                self.void_prepared(plan.seq)?;
-                let segment = self.make(plan, durable)?;
-                self.adopt(Arc::clone(&segment));
-                segment
+        let mut table = self.lock();
+        loop {
+            if let Some(segment) = table.take_prepared(plan) {
+                return Ok(segment);
             }
-        };
-        drop(making);
-        Ok(segment)
+            if !table.is_making {
+                break;
+            }
+            table = self.made.wait(table).unwrap_or_else(PoisonError::into_inner);
+        }
+        table.is_making = true;
+        drop(table);
+        let made = self.make(plan, durable);
+        self.finish(|table| {
+            let segment = made?.segment;
+            table.live.insert(segment.header.start, Arc::clone(&segment));
+            Ok(segment)
+        })
     }
 
-    /// The one made ahead for `plan`, from now on in use.
-    fn take_prepared(&self, plan: SegmentPlan) -> Option<Arc<WalSegment>> {
+    /// Ends the laying out of a file.
+    fn finish<T>(&self, note: impl FnOnce(&mut Table) -> T) -> T {
         let mut table = self.lock();
-        let fits = table.prepared.get(&plan.seq).is_some_and(|segment| segment.header.fits(plan));
-        let segment = fits.then(|| table.prepared.remove(&plan.seq)).flatten()?;
-        table.live.insert(segment.header.start, Arc::clone(&segment));
-        Some(segment)
+        table.is_making = false;
+        self.made.notify_all();
+        note(&mut table)
     }
 
     /// Those made ahead from number `from` on for a layout that is not to be: where one of them says that it starts, a start
     /// would end this one. Their files are used under the same names.
     fn void_prepared(&self, from: u64) -> io::Result<()> {
         let void = self.lock().prepared.split_off(&from);
-        for segment in void.values() {
+        for Ahead { segment, .. } in void.values() {
             let zeros = vec![0; PAGE_BYTES];
             segment.file.write_at(&[IoSlice::new(&zeros)], 0)?;
             segment.file.sync()?;
@@ -192,33 +241,47 @@ impl Segments {
 
     /// Whether the segment for `plan` is already made ahead.
     pub(crate) fn is_prepared(&self, plan: SegmentPlan) -> bool {
-        let table = self.lock();
-        table.prepared.get(&plan.seq).is_some_and(|segment| segment.header.fits(plan))
-            || table.live.values().next_back().is_some_and(|newest| newest.header.seq >= plan.seq)
+        self.lock().is_prepared(plan)
     }
 
-    /// Makes the segment for `plan` ahead of need; `false` if the log laid out another one meanwhile.
+    /// Makes the segment for `plan` ahead of need; `false` if the log makes one now, or laid out another one meanwhile.
     pub(crate) fn prepare(&self, plan: SegmentPlan, durable: u64) -> io::Result<bool> {
-        let making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.is_prepared(plan) || !self.follows(plan) {
-            return Ok(false);
+        {
+            let mut table = self.lock();
+            if table.is_making || table.is_prepared(plan) || !table.is_followed_by(plan) {
+                return Ok(false);
+            }
+            table.is_making = true;
         }
-        self.void_prepared(plan.seq)?;
-        let segment = self.make(plan, durable)?;
-        self.lock().prepared.insert(plan.seq, segment);
-        drop(making);
-        Ok(true)
+        let made = self.make(plan, durable);
+        self.finish(|table| {
+            table.prepared.insert(plan.seq, made?);
+            Ok(true)
+        })
     }
 
-    /// Whether the segment before `plan` ends where that begins. A header that says another start
-    /// would end the one before it at the next start of the store.
-    fn follows(&self, plan: SegmentPlan) -> bool {
-        let table = self.lock();
-        let newest = table.live.values().next_back();
-        let before = newest.into_iter().chain(table.prepared.values());
-        before
-            .filter(|segment| segment.header.seq + 1 == plan.seq)
-            .any(|segment| segment.header.start + segment.header.capacity == plan.start)
+    /// Writes zeros to the next piece of those made ahead, so that commits there find written blocks; `false` if there is none.
+    pub(crate) fn write_ahead(&self) -> io::Result<bool> {
+        let (segment, from) = {
+            let mut table = self.lock();
+            let unwritten = |ahead: &&Ahead| ahead.written < ahead.segment.file_bytes();
+            let Some(ahead) = table.prepared.values().find(unwritten).filter(|_| !table.is_making)
+            else {
+                return Ok(false);
+            };
+            let next = (Arc::clone(&ahead.segment), ahead.written);
+            table.is_making = true;
+            next
+        };
+        let to = segment.file_bytes().min(from + ZEROS_BYTES as u64);
+        let written = write_zeros(&*segment.file, from, to).and_then(|()| segment.file.sync());
+        self.finish(|table| {
+            written?;
+            if let Some(ahead) = table.prepared.get_mut(&segment.header.seq) {
+                ahead.written = to;
+            }
+            Ok(true)
+        })
     }
 
     /// Takes segments below `floor` out of use; their files live on unless a reader holds one.
@@ -248,7 +311,8 @@ impl Segments {
         Ok(worked)
     }
 
-    fn make(&self, plan: SegmentPlan, durable: u64) -> io::Result<Arc<WalSegment>> {
+    fn make(&self, plan: SegmentPlan, durable: u64) -> io::Result<Ahead> {
+        self.void_prepared(plan.seq)?;
         let path = segment_path(plan.seq);
         let free = self.lock().free.pop();
         if let Some(free) = free {
@@ -264,32 +328,40 @@ impl Segments {
             }
             Err(error) => return Err(error),
         };
-        if let Err(error) = self.format(&*file, len, plan, durable) {
-            if is_full(&error) {
+        let written = match self.format(&*file, len, plan, durable) {
+            Ok(written) => written,
+            Err(error) if is_full(&error) => {
                 drop(file);
                 self.disk.remove(&path)?; // half a segment is of use to nobody
+                return Err(error);
             }
-            return Err(error);
-        }
+            Err(error) => return Err(error),
+        };
         self.disk.sync_dir(WAL_DIR)?;
-        Ok(Arc::new(WalSegment::new(self.header(plan, durable), file)))
+        let segment = Arc::new(WalSegment::new(self.header(plan, durable), file));
+        Ok(Ahead { segment, written })
     }
 
+    /// Lays out a file of `len` bytes; how many of its bytes are written then.
     fn format(
         &self,
         file: &dyn DiskFile,
         len: u64,
         plan: SegmentPlan,
         durable: u64,
-    ) -> io::Result<()> {
+    ) -> io::Result<u64> {
         let wanted = SEGMENT_HEADER_BYTES + plan.capacity;
+        let mut written = wanted;
         if len < wanted {
-            fill_with_zeros(file, len, wanted)?;
+            if !file.allocate(wanted)? {
+                written = len.max(SEGMENT_HEADER_BYTES);
+            }
         } else if len > wanted {
             file.set_len(wanted)?;
         }
         file.write_at(&[IoSlice::new(&self.header(plan, durable).encode())], 0)?;
-        file.sync()
+        file.sync()?;
+        Ok(written)
     }
 
     /// The header of the segment for `plan`: its generation is drawn from the seed of this start.
@@ -306,21 +378,6 @@ impl SegmentHeader {
     }
 }
 
-/// Synced in pieces: a commit that syncs meanwhile waits for one of them, not for the whole file.
-pub(crate) fn fill_with_zeros(file: &dyn DiskFile, from: u64, to: u64) -> io::Result<()> {
-    let zeros = vec![0; ZEROS_BYTES];
-    let mut position = from;
-    while position < to {
-        let bytes = usize::try_from(to - position).unwrap_or(ZEROS_BYTES).min(ZEROS_BYTES);
-        file.write_at(&[IoSlice::new(zeros.get(..bytes).unwrap_or_default())], position)?;
-        position += bytes as u64;
-        if (position - from).is_multiple_of(ZEROS_SYNC_BYTES) && position < to {
-            file.sync()?;
-        }
-    }
-    Ok(())
-}
-
 /// SplitMix64: spreads a seed over all bits.
 pub(crate) fn mix(seed: u64) -> u64 {
     let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -329,7 +386,65 @@ pub(crate) fn mix(seed: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Files kept for another life.
-const FREE_MAX: usize = 4;
+/// Files kept for another life: as many as a window of the default size is made of.
+const FREE_MAX: usize = 8;
+/// Zeros written and synced at once: a commit that syncs meanwhile waits for no more.
 const ZEROS_BYTES: usize = 1 << 20;
-const ZEROS_SYNC_BYTES: u64 = 8 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::MemDisk;
+
+    const PLAN: SegmentPlan = SegmentPlan { seq: 1, start: 0, capacity: 3 << 20 };
+
+    /// A log whose first segment is in use and whose second one has its room, but no zeros yet.
+    fn with_one_ahead(disk: &Arc<MemDisk>) -> (Segments, SegmentPlan) {
+        let segments = Segments::new(Arc::<MemDisk>::clone(disk), 7, 0);
+        segments.activate(PLAN, 0).unwrap();
+        let next = PLAN.next(PLAN.capacity);
+        assert!(segments.prepare(next, 0).unwrap());
+        (segments, next)
+    }
+
+    #[test]
+    fn a_segment_that_the_log_has_taken_gets_no_more_zeros() {
+        let disk = MemDisk::new();
+        let (segments, next) = with_one_ahead(&disk);
+        assert!(segments.write_ahead().unwrap(), "a piece while it waits");
+        let taken = segments.activate(next, 0).unwrap();
+        let position = taken.file_bytes() - 5;
+        taken.file.write_at(&[IoSlice::new(b"order")], position).unwrap();
+        assert!(!segments.write_ahead().unwrap(), "it is the log's now");
+        assert!(disk.bytes(&taken.path()).ends_with(b"order"));
+    }
+
+    #[test]
+    fn zeros_are_written_once_and_a_file_that_had_a_life_needs_none() {
+        let disk = MemDisk::new();
+        let (segments, next) = with_one_ahead(&disk);
+        let mut pieces = 0;
+        while segments.write_ahead().unwrap() {
+            pieces += 1;
+        }
+        assert_eq!(pieces, 3);
+        drop(segments.activate(next, 0).unwrap());
+        assert!(segments.release_below(next.start).unwrap());
+        assert!(segments.prepare(next.next(PLAN.capacity), 0).unwrap());
+        assert!(!segments.write_ahead().unwrap(), "it was written in its life before");
+    }
+
+    #[test]
+    fn the_log_waits_for_the_segment_it_needs_and_for_no_further_one() {
+        let disk = MemDisk::new();
+        let (segments, next) = with_one_ahead(&disk);
+        segments.lock().is_making = true; // the one after it
+        segments.activate(next, 0).expect("it is there");
+        let third = next.next(PLAN.capacity);
+        std::thread::scope(|scope| {
+            let log = scope.spawn(|| segments.activate(third, 0).map(|segment| segment.header.seq));
+            segments.finish(|_| ());
+            assert_eq!(log.join().unwrap().unwrap(), third.seq);
+        });
+    }
+}
