@@ -1,6 +1,7 @@
 // Share groups (KIP-932) as Kafka's own client sees them. The same program runs against Apache Kafka and Ottla.
 //   java -cp CLASSPATH ShareStory.java BOOTSTRAP stories [NAME…]   every rule, one after the other
 //   java -cp CLASSPATH ShareStory.java BOOTSTRAP buried        dead-letter topics (KIP-1191), which Apache Kafka has from 4.4 on
+//   java -cp CLASSPATH ShareStory.java BOOTSTRAP full          a full disk; says "ready" and waits for a line, then "works" and again
 //   java -cp CLASSPATH ShareStory.java BOOTSTRAP crash         prints "accepted KEY"; survives a broker that is killed
 
 import java.time.Duration;
@@ -25,6 +26,10 @@ public class ShareStory {
         }
         if (args[1].equals("buried")) {
             buried();
+            System.exit(0);
+        }
+        if (args[1].equals("full")) {
+            full();
             System.exit(0);
         }
         Map<String, Callable<Void>> stories = new LinkedHashMap<>();
@@ -105,6 +110,57 @@ public class ShareStory {
     }
 
     // KIP-1191: what is rejected or delivered too often goes to the group's dead-letter topic
+    static void full() throws Exception {
+        String topic = topic("full", 1), dead = topic("dlq.full", 1), group = group("full");
+        set(ConfigResource.Type.TOPIC, dead, "errors.deadletterqueue.group.enable", "true");
+        set(group, "errors.deadletterqueue.topic.name", dead);
+        set(group, "errors.deadletterqueue.copy.record.enable", "true");
+        String large = "x".repeat(100_000);
+        Scanner words = new Scanner(System.in);
+        Map<String, Object> sending = Map.of("bootstrap.servers", bootstrap, "delivery.timeout.ms", 2000, "request.timeout.ms", 1000, "linger.ms", 0);
+        Map<String, Object> reading = Map.of("bootstrap.servers", bootstrap, "auto.offset.reset", "earliest", "group.id", group + "-readers");
+        try (Producer<String, String> producer = new KafkaProducer<>(sending, new StringSerializer(), new StringSerializer());
+             Consumer<String, String> reader = new KafkaConsumer<>(reading, new StringDeserializer(), new StringDeserializer());
+             ShareConsumer<String, String> consumer = consumer(group, 100)) {
+            for (int n = 0; n < 6; n++) producer.send(new ProducerRecord<>(topic, "" + n, large)).get();
+            consumer.subscribe(List.of(topic));
+            List<ConsumerRecord<String, String>> held = new ArrayList<>();
+            for (int n = 0; n < 100 && held.size() < 6; n++) consumer.poll(Duration.ofMillis(200)).forEach(held::add);
+            check(held.size() == 6, held);
+            System.out.println("ready");
+            words.nextLine(); // the disk is full
+            Throwable refused = null;
+            int more = 0; // what the log gives back is used, too
+            try {
+                for (; more < 50; more++) producer.send(new ProducerRecord<>(topic, "x", large)).get();
+            } catch (ExecutionException error) {
+                refused = error.getCause();
+            }
+            check(refused instanceof org.apache.kafka.common.errors.TimeoutException, refused);
+            for (ConsumerRecord<String, String> record : held) { // 0 and 1 are rejected, 2 and 3 come again
+                int key = Integer.parseInt(record.key());
+                consumer.acknowledge(record, key < 2 ? AcknowledgeType.REJECT : key < 4 ? AcknowledgeType.RELEASE : AcknowledgeType.ACCEPT);
+            }
+            commit(consumer);
+            List<String> again = take(consumer, 2 + more, AcknowledgeType.ACCEPT);
+            again.removeAll(List.of("x#1"));
+            check(again.equals(List.of("2#2", "3#2")), again);
+            commit(consumer);
+            TopicPartition own = new TopicPartition(topic, 0), letters = new TopicPartition(dead, 0);
+            reader.assign(List.of(own));
+            reader.commitSync(Map.of(own, new OffsetAndMetadata(6)));
+            check(reader.committed(Set.of(own)).get(own).offset() == 6, "the offset is not committed");
+            check(reader.endOffsets(List.of(letters)).get(letters) == 0, "there was room for letters");
+            System.out.println("works");
+            words.nextLine(); // there is room again
+            for (int n = 0; n < 100 && reader.endOffsets(List.of(letters)).get(letters) < 2; n++) Thread.sleep(100);
+            check(reader.endOffsets(List.of(letters)).get(letters) == 2, "the letters did not come");
+            producer.send(new ProducerRecord<>(topic, "x", large)).get();
+            check(take(consumer, 1, AcknowledgeType.ACCEPT).equals(List.of("x#1")), "what was produced does not come");
+        }
+        told("a full disk refuses what a producer sends, and nothing that consumers say");
+    }
+
     static void buried() throws Exception {
         String topic = topic("buried", 2), dead = topic("dlq.buried", 2), group = group("buried");
         set(ConfigResource.Type.TOPIC, dead, "errors.deadletterqueue.group.enable", "true");
