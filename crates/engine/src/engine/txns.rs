@@ -248,12 +248,12 @@ impl Engine {
         if txns.machine.deadline().is_some_and(|at| at <= now.monotonic) {
             let due: Vec<Arc<str>> =
                 txns.machine.due(now.monotonic).map(|view| Arc::clone(view.id)).collect();
-            let room: Result<Vec<_>, _> = due.iter().map(|id| self.room(&txns, id, 1)).collect();
-            if let Ok(room) = room {
-                let mut room: Vec<_> = room.into_iter().rev().flatten().collect();
-                let effects = txns.machine.tick(now);
+            for id in due {
+                // one that finds no room is still due at the next tick, and keeps no other from ending
+                let Ok(mut room) = self.room(&txns, &id, 1) else { continue };
+                let effects = txns.machine.time_out(&id, now);
                 self.carry_out_txn(&mut txns, effects, &mut room, now);
-            } // else the log is busy: still due at the next tick
+            }
         }
         if now.monotonic >= txns.expires {
             txns.expires = now.monotonic.after(EXPIRY_ROUND_MS);

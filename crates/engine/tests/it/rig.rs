@@ -61,8 +61,18 @@ impl Rig {
         Self::over(disk, Arc::new(TestClock::default()), 2)
     }
 
+    /// A broker that takes only so many bytes before they are synced.
+    pub(crate) fn narrow(unsynced_bytes_max: usize) -> Self {
+        Self::opened(SimDisk::new(), Arc::new(TestClock::default()), 1, unsynced_bytes_max)
+    }
+
     fn over(disk: SimDisk, clock: Arc<TestClock>, starts: u64) -> Self {
+        Self::opened(disk, clock, starts, 64 << 20)
+    }
+
+    fn opened(disk: SimDisk, clock: Arc<TestClock>, starts: u64, unsynced_bytes: usize) -> Self {
         let mut options = Options::new(Durability::Sync, starts);
+        options.store.unsynced_bytes_max = unsynced_bytes;
         options.store.wal_segment_bytes = 32 << 10;
         options.store.wal_window_bytes = 96 << 10;
         options.store.disk_reserve_bytes = 0;

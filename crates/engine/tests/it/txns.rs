@@ -248,3 +248,33 @@ fn a_transaction_over_a_deleted_topic_still_ends() {
     assert_eq!(seen(&rig), ([0, 0], Ok(None)));
     assert_eq!(end(&rig, who, Outcome::Commit), Ok(who));
 }
+
+/// Even where the log takes the ends of a few only at a time.
+#[test]
+fn many_transactions_whose_time_is_over_end_bit_by_bit() {
+    let rig = Rig::narrow(100_000);
+    let topic = rig.topic("invoices", 50);
+    let ids: Vec<Arc<str>> = (0..100).map(|n| format!("billing-{n}").into()).collect();
+    for id in &ids {
+        let request = InitRequest { id: Some(id.clone()), timeout_ms: 60_000, expected: None };
+        let who = rig.engine.init_transactions(request).unwrap().answer.unwrap();
+        rig.sync();
+        rig.engine.add_partitions(id, who, &topic.partitions()).unwrap().answer.unwrap();
+        rig.sync();
+    }
+    let open = || {
+        let is_open = |id: &&Arc<str>| {
+            let read = rig.engine.read_transactions(|txns| txns.describe(id).unwrap().state);
+            read.0 == TxnState::Ongoing
+        };
+        ids.iter().filter(is_open).count()
+    };
+    assert_eq!(open(), 100);
+    rig.pass(60_001);
+    let left = open();
+    assert!((60..100).contains(&left), "some have ended: {left} are open");
+    for _ in 0..20 {
+        rig.pass(10);
+    }
+    assert_eq!(open(), 0);
+}

@@ -207,12 +207,12 @@ impl Transactions {
         self.due.first().map(|(at, _)| *at)
     }
 
-    /// Aborts open transactions whose time is over, with an epoch bump that fences their producers.
-    pub fn tick(&mut self, now: Now) -> Vec<TxnEffect> {
+    /// Aborts the open transaction of an id if its time is over ([`due`](Self::due)), with an epoch bump that
+    /// fences its producer.
+    pub fn time_out(&mut self, id: &Arc<str>, now: Now) -> Vec<TxnEffect> {
         let mut effects = Vec::new();
-        while let Some((_, id)) = self.due.first().filter(|(at, _)| *at <= now.monotonic) {
-            let id = Arc::clone(id);
-            self.fence(&id, now, &mut effects);
+        if self.deadlines.get(id).is_some_and(|at| *at <= now.monotonic) {
+            self.fence(id, now, &mut effects);
         }
         effects
     }

@@ -81,8 +81,12 @@ impl World {
             (10, _) => {
                 self.now.monotonic = self.now.monotonic.after(25_000);
                 self.now.wall = self.now.wall.after(25_000);
-                let effects = self.coordinator.tick(self.now);
-                self.carry_out(effects);
+                let due = self.coordinator.due(self.now.monotonic);
+                let due: Vec<Arc<str>> = due.map(|view| Arc::clone(view.id)).collect();
+                for id in due {
+                    let effects = self.coordinator.time_out(&id, self.now);
+                    self.carry_out(effects);
+                }
             }
             _ => {
                 let remembered = self.coordinator.remembered().clone();

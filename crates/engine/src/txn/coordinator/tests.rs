@@ -89,8 +89,12 @@ impl World {
     fn pass(&mut self, ms: u64) {
         self.now.monotonic = self.now.monotonic.after(ms);
         self.now.wall = self.now.wall.after(ms);
-        let effects = self.coordinator.tick(self.now);
-        self.carry_out(effects);
+        let due = self.coordinator.due(self.now.monotonic);
+        let due: Vec<Arc<str>> = due.map(|view| Arc::clone(view.id)).collect();
+        for id in due {
+            let effects = self.coordinator.time_out(&id, self.now);
+            self.carry_out(effects);
+        }
     }
 
     fn state(&self) -> String {

@@ -44,7 +44,7 @@ impl Transactions {
         self.remembered.0.get_key_value(id).map(view)
     }
 
-    /// Open transactions whose time is over: those that the next tick ends, in its order.
+    /// Open transactions whose time is over, those that have waited longest first.
     pub fn due(&self, now: Monotonic) -> impl Iterator<Item = TransactionView<'_>> {
         let due = self.due.iter().take_while(move |(at, _)| *at <= now);
         due.filter_map(|(_, id)| self.describe(id))
