@@ -159,6 +159,17 @@ impl Connection {
         self.inner.transport.depth(&at.into(), group).await
     }
 
+    /// At most `max` of them, where they can be looked at without being taken.
+    pub(crate) async fn look(
+        &self,
+        at: &Address,
+        group: &str,
+        max: u32,
+    ) -> Result<Option<Vec<Envelope>>> {
+        let found = self.inner.transport.look(at, group, max).await?;
+        Ok(found.map(|found| found.into_iter().map(cloudevents::opened).collect()))
+    }
+
     /// What the broker behind it can do.
     #[must_use]
     pub fn caps(&self) -> Caps {

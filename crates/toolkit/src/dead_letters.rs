@@ -10,6 +10,7 @@ use crate::address::Address;
 use crate::connection::{
     Connection, DeadLetter, Delivery, Feed, Incoming, Reason, UNPARK, dead_address,
 };
+use crate::envelope::Envelope;
 use crate::error::{Error, Result};
 use crate::transport::Subscription;
 
@@ -146,13 +147,13 @@ impl DeadLetters {
     /// The broker cannot be reached.
     pub async fn find(&self, filter: &Filter, max: u32) -> Result<Vec<DeadLetter>> {
         let at_once = if *filter == Filter::default() { max.max(1) } else { HELD_MAX };
-        let (feed, held) = self.take(at_once).await?;
-        let letters = held.iter().filter_map(|letter| DeadLetter::read(letter.envelope.clone()));
+        let envelopes = match self.connection.look(&self.address, &self.group, at_once).await? {
+            Some(found) => found,
+            None => self.take_and_give_back(at_once).await?,
+        };
+        let letters = envelopes.into_iter().filter_map(DeadLetter::read);
         let letters = letters.filter(|letter| filter.takes(letter));
-        let letters = letters.take(usize::try_from(max).unwrap_or(usize::MAX)).collect();
-        drop(held);
-        feed.close().await?;
-        Ok(letters)
+        Ok(letters.take(usize::try_from(max).unwrap_or(usize::MAX)).collect())
     }
 
     /// What [`redrive_by`](Self::redrive_by) would send back now. Nothing moves.
@@ -182,7 +183,7 @@ impl DeadLetters {
     /// # Errors
     /// As [`redrive`](Self::redrive).
     pub async fn redrive_by(&self, which: &Redrive) -> Result<Redriven> {
-        let (feed, held) = self.take(HELD_MAX).await?;
+        let Some((feed, held)) = self.take(HELD_MAX).await? else { return Ok(Redriven::default()) };
         let (chosen, last) = choose(&held, which);
         let last_chosen = chosen.iter().max().copied();
         let mut done = Redriven::default();
@@ -226,8 +227,20 @@ impl DeadLetters {
         Ok(())
     }
 
-    async fn take(&self, max: u32) -> Result<(Feed, Vec<Delivery>)> {
+    async fn take_and_give_back(&self, max: u32) -> Result<Vec<Envelope>> {
+        let Some((feed, held)) = self.take(max).await? else { return Ok(Vec::new()) };
+        let envelopes = held.iter().map(|letter| letter.envelope.clone()).collect();
+        drop(held);
+        feed.close().await?;
+        Ok(envelopes)
+    }
+
+    /// `None`: there are none. Nobody subscribes then, which would make the address.
+    async fn take(&self, max: u32) -> Result<Option<(Feed, Vec<Delivery>)>> {
         let depth = u32::try_from(self.count().await?).unwrap_or(u32::MAX).min(max);
+        if depth == 0 {
+            return Ok(None);
+        }
         let subscription = Subscription::new(&self.address, &self.group).max_in_flight(depth);
         let mut feed = self.connection.subscribe(subscription).await?;
         let mut held = Vec::new();
@@ -240,7 +253,7 @@ impl DeadLetters {
                 Err(_) => break, // another operator has them
             }
         }
-        Ok((feed, held))
+        Ok(Some((feed, held)))
     }
 }
 
@@ -264,6 +277,6 @@ fn choose(held: &[Delivery], which: &Redrive) -> (HashSet<usize>, HashSet<usize>
 }
 
 /// How long the next dead letter is waited for: a group on Kafka forms for three seconds and more.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// Dead letters that an operator holds at a time: what AMQP's prefetch can say.
 const HELD_MAX: u32 = 65_535;

@@ -180,6 +180,41 @@ async fn what_is_not_asked_for_stays_in_its_order_however_the_broker_settles() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn looking_for_dead_letters_where_there_are_none_makes_no_place_for_them() {
+    let frail = Frail::new();
+    let transport: Arc<dyn Transport> = Arc::<Frail>::clone(&frail);
+    let connection = Connection::over("frail", transport, Mint::virtual_from(1));
+    let dead = DeadLetters::new(&connection, "queue:orders", "ship");
+    assert!(dead.look(10).await.unwrap().is_empty());
+    assert_eq!(dead.redrive(10).await.unwrap(), 0);
+    assert_eq!(frail.asked.load(Ordering::Relaxed), 0, "nobody subscribed, which would make the queue");
+}
+
+/// A newcomer that knows nothing of the keys that others parked, while an operator looks at the letters.
+#[tokio::test(start_paused = true)]
+async fn a_key_stays_parked_for_a_newcomer_while_its_letters_are_in_other_hands() {
+    let connection = memory().await;
+    give_up(&connection, &[("a", 1, Reason::Exhausted)]).await;
+    let dead = DeadLetters::new(&connection, "queue:orders", "ship");
+    let letters = Subscription::new(dead.address(), "ship");
+    let mut operator = connection.subscribe(letters).await.unwrap();
+    let Some(Ok(Incoming::Delivery(held))) = operator.next().await else { panic!("ended") };
+    connection.publish("queue:orders", &paid("a", 2)).await.unwrap();
+    let log = Arc::new(Mutex::new(Vec::<u32>::new()));
+    let service = Service::new("ship", &connection).state(Arc::clone(&log));
+    let parking = Policy::default().order(Order::ParkKey);
+    let service = service.on_with("queue:orders", parking, count);
+    let running = tokio::spawn(service.run(std::future::pending()));
+    tokio::time::sleep(Duration::from_secs(35)).await;
+    drop(held);
+    operator.close().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(log.lock().unwrap().is_empty(), "2 overtook 1");
+    assert_eq!(numbers(&dead).await, [1, 2]);
+    running.abort();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_redrive_goes_no_faster_than_it_is_told() {
     let connection = memory().await;
     give_up(&connection, &LETTERS).await;

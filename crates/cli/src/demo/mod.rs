@@ -282,6 +282,7 @@ impl System {
             if !letters.is_empty() || Instant::now() > deadline {
                 return Ok(letters);
             }
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 

@@ -2,6 +2,7 @@
 //! thread for each consumer.
 
 mod consumer;
+mod look;
 mod wire;
 
 use std::collections::HashSet;
@@ -12,13 +13,12 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{FutureProducer, Producer};
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::{BoxFuture, Caps, Parcel, RawFeed, Subscription, Transport};
 use crate::address::Address;
+use crate::envelope::Envelope;
 use crate::error::{Error, Result};
 use crate::mint::Mint;
 
@@ -122,6 +122,23 @@ impl Kafka {
     }
 }
 
+impl Kafka {
+    /// Asks about an address and a group, on a thread that may block.
+    async fn asked<T: Send + 'static>(
+        &self,
+        at: &Address,
+        group: &str,
+        ask: impl FnOnce(&look::Place) -> std::result::Result<T, KafkaError> + Send + 'static,
+    ) -> Result<T> {
+        let group = if at.is_queue() { at.name() } else { group };
+        let (brokers, topic) = (self.brokers.clone(), at.name().to_owned());
+        let place = look::Place { brokers, topic, group: group.to_owned() };
+        let told = tokio::task::spawn_blocking(move || ask(&place)).await;
+        let told = told.map_err(|_| Error::Closed("the runtime"))?;
+        told.map_err(|error| unreachable(&self.brokers, error))
+    }
+}
+
 impl Transport for Kafka {
     fn caps(&self) -> Caps {
         Caps {
@@ -143,12 +160,20 @@ impl Transport for Kafka {
 
     fn depth<'a>(&'a self, at: &'a Address, group: &'a str) -> BoxFuture<'a, Result<u64>> {
         Box::pin(async move {
-            let group = if at.is_queue() { at.name() } else { group };
-            let (brokers, topic, group) =
-                (self.brokers.clone(), at.name().to_owned(), group.to_owned());
-            let lag = tokio::task::spawn_blocking(move || lag(&brokers, &topic, &group)).await;
-            lag.map_err(|_| Error::Closed("the runtime"))?
-                .map_err(|error| unreachable(&self.brokers, error))
+            self.asked(at, group, look::depth).await
+        })
+    }
+
+    fn look<'a>(
+        &'a self,
+        at: &'a Address,
+        group: &'a str,
+        max: u32,
+    ) -> BoxFuture<'a, Result<Option<Vec<Envelope>>>> {
+        Box::pin(async move {
+            let max = usize::try_from(max).unwrap_or(usize::MAX);
+            let found = move |place: &look::Place| look::look(place, max);
+            self.asked(at, group, found).await.map(Some)
         })
     }
 
@@ -161,30 +186,6 @@ impl Transport for Kafka {
                 .map_err(|error| unreachable(&self.brokers, error))
         })
     }
-}
-
-/// Records behind what the group has committed.
-fn lag(brokers: &str, topic: &str, group: &str) -> std::result::Result<u64, KafkaError> {
-    let consumer: BaseConsumer = config(brokers).set("group.id", group).create()?;
-    let metadata = consumer.fetch_metadata(Some(topic), ANSWER_MAX)?;
-    let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
-    let mut asked = TopicPartitionList::new();
-    for partition in 0..i32::try_from(partitions).unwrap_or(0) {
-        asked.add_partition(topic, partition);
-    }
-    if asked.count() == 0 {
-        return Ok(0);
-    }
-    let mut behind = 0;
-    for committed in consumer.committed_offsets(asked, ANSWER_MAX)?.elements() {
-        let (low, high) = consumer.fetch_watermarks(topic, committed.partition(), ANSWER_MAX)?;
-        let position = match committed.offset() {
-            Offset::Offset(offset) => offset.max(low),
-            _ => low,
-        };
-        behind += u64::try_from(high - position).unwrap_or(0);
-    }
-    Ok(behind)
 }
 
 impl fmt::Debug for Kafka {

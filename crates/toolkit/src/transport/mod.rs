@@ -45,6 +45,17 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
     /// Messages that the group has not settled.
     fn depth<'a>(&'a self, at: &'a Address, group: &'a str) -> BoxFuture<'a, Result<u64>>;
 
+    /// At most `max` messages that the group has not settled, as they lie there: nothing is held, nothing is
+    /// made, no consumer is disturbed. `None`: here nobody can look without taking.
+    fn look<'a>(
+        &'a self,
+        _at: &'a Address,
+        _group: &'a str,
+        _max: u32,
+    ) -> BoxFuture<'a, Result<Option<Vec<Envelope>>>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
     /// Syncs, commits, leaves; afterwards everything is [`Error::Closed`](crate::Error::Closed).
     fn close(&self) -> BoxFuture<'_, Result<()>>;
 }

@@ -9,7 +9,9 @@ use std::time::Duration;
 use tokio::task::{AbortHandle, JoinHandle};
 
 use super::Route;
+use crate::address::Address;
 use crate::connection::{Connection, Feed, Incoming, dead_address};
+use crate::dead_letters::PATIENCE;
 use crate::error::{Error, Result};
 use crate::policy::Backoff;
 use crate::transport::{Lane, Subscription};
@@ -218,34 +220,59 @@ impl Parked {
 /// Looks through the dead letters for keys that are parked. What is there stays there.
 async fn keys(connection: Connection, route: Arc<Route>) -> Result<HashSet<String>> {
     let dead = dead_address(&route.source, &route.group);
-    let mut keys = HashSet::new();
-    let depth = connection.depth(&dead, &route.group).await?;
-    let count = u32::try_from(depth).unwrap_or(u32::MAX);
-    if count == 0 {
-        return Ok(keys);
+    let max = u32::try_from(PARKED_MAX).unwrap_or(u32::MAX);
+    if let Some(letters) = connection.look(&dead, &route.group, max).await? {
+        return Ok(letters.into_iter().filter_map(|letter| letter.key).collect());
     }
-    let subscription = Subscription::new(&dead, &route.group).max_in_flight(count);
+    let mut keys = HashSet::new();
+    for _ in 0..LOOKS_MAX {
+        let missing = taken(&connection, &route, &dead, &mut keys).await?;
+        if missing == 0 {
+            return Ok(keys);
+        }
+        tracing::warn!(%dead, missing, "dead letters are in other hands: looked for again");
+    }
+    tracing::error!(%dead, "dead letters stay in other hands: their keys go on as if they were not parked");
+    Ok(keys)
+}
+
+/// Takes the dead letters, notes their keys, gives them back. How many did not come: another consumer or an
+/// operator has them, or has settled them meanwhile.
+async fn taken(
+    connection: &Connection,
+    route: &Route,
+    dead: &Address,
+    keys: &mut HashSet<String>,
+) -> Result<usize> {
+    let depth = connection.depth(dead, &route.group).await?;
+    let count = usize::try_from(depth).unwrap_or(PARKED_MAX).min(PARKED_MAX);
+    if count == 0 {
+        return Ok(0);
+    }
+    let max = u32::try_from(depth).unwrap_or(u32::MAX);
+    let subscription = Subscription::new(dead, &route.group).max_in_flight(max);
     let mut letters = connection.subscribe(subscription).await?;
     let mut held = Vec::new();
-    while held.len() < usize::try_from(count).unwrap_or(PARKED_MAX).min(PARKED_MAX) {
-        match tokio::time::timeout(LOOK_MAX, letters.next()).await {
+    while held.len() < count {
+        match tokio::time::timeout(PATIENCE, letters.next()).await {
             Ok(Some(Ok(Incoming::Delivery(letter)))) => {
                 keys.extend(letter.envelope.key.clone());
                 held.push(letter);
             }
             Ok(Some(Ok(_))) => {}
             Ok(Some(Err(error))) => return Err(error), // half of the keys would let the others pass
-            Ok(None) | Err(_) => break,                // another consumer or an operator has them
+            Ok(None) | Err(_) => break,
         }
     }
+    let missing = count - held.len();
     drop(held);
     letters.close().await?;
-    Ok(keys)
+    Ok(missing)
 }
 
 /// How a broker that is gone is asked again: for ever, from a tenth of a second to ten seconds apart.
 const AGAIN: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10), u32::MAX);
 /// Keys that one consumer keeps parked.
 const PARKED_MAX: usize = 65_536;
-/// How long the next dead letter is waited for.
-const LOOK_MAX: Duration = Duration::from_secs(5);
+/// How often dead letters that are in other hands are looked for: for a minute, in which nothing begins.
+const LOOKS_MAX: u32 = 6;
