@@ -7,7 +7,7 @@ mod wire;
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -26,7 +26,8 @@ use crate::mint::Mint;
 pub struct Kafka {
     brokers: String,
     partitions: i32,
-    producer: FutureProducer,
+    /// Made again when it is broken for good.
+    producer: Mutex<FutureProducer>,
     admin: AdminClient<DefaultClientContext>,
     /// Topics that are known to exist.
     known: Mutex<HashSet<String>>,
@@ -39,15 +40,9 @@ impl Kafka {
     /// # Errors
     /// [`Error::Unreachable`] if nobody answers.
     pub async fn open(brokers: &str, partitions: u32) -> Result<Self> {
-        let refused = |error: KafkaError| Error::refused("setting up librdkafka", error);
-        let producer: FutureProducer = config(brokers)
-            .set("enable.idempotence", "true")
-            .set("acks", "all")
-            .set("partitioner", "murmur2_random") // as Kafka's own clients
-            .set("linger.ms", "0")
-            .create()
-            .map_err(refused)?;
-        let admin = config(brokers).create().map_err(refused)?;
+        let producer = producer(brokers)?;
+        let admin = config(brokers).create();
+        let admin = admin.map_err(|error| Error::refused("setting up librdkafka", error))?;
         let asked = producer.clone();
         let answer = tokio::task::spawn_blocking(move || {
             asked.client().fetch_metadata(Some("ottla-is-anybody-there"), ANSWER_MAX).map(|_| ())
@@ -57,15 +52,14 @@ impl Kafka {
         Ok(Self {
             brokers: brokers.to_owned(),
             partitions: i32::try_from(partitions).unwrap_or(i32::MAX),
-            producer,
+            producer: Mutex::new(producer),
             admin,
             known: Mutex::default(),
         })
     }
 
     async fn ensure(&self, topic: &str, partitions: i32) -> Result<()> {
-        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known().contains(topic) {
+        if self.known().contains(topic) {
             return Ok(());
         }
         let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1)); // the brokers' default
@@ -74,12 +68,15 @@ impl Kafka {
         for result in made.map_err(|error| unreachable(&self.brokers, error))? {
             match result {
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((_, code)) if is_passing(code) => {
+                    return Err(unreachable(&self.brokers, KafkaError::AdminOp(code)));
+                }
                 Err((topic, code)) => {
                     return Err(Error::refused(format!("creating topic {topic}"), code));
                 }
             }
         }
-        known().insert(topic.to_owned());
+        self.known().insert(topic.to_owned());
         Ok(())
     }
 
@@ -88,20 +85,47 @@ impl Kafka {
         if batch.iter().any(|parcel| parcel.delay.is_some()) {
             self.ensure(&later(to.name()), LATER_PARTITIONS).await?;
         }
+        let producer = self.producer().clone();
         let mut waiting = Vec::with_capacity(batch.len());
         for parcel in &batch {
             let name = if parcel.delay.is_some() { later(to.name()) } else { to.name().to_owned() };
-            waiting.push(
-                wire::send(&self.producer, &name, parcel)
-                    .await
-                    .map_err(|error| Error::refused(format!("publishing to {to}"), error))?,
-            );
+            let sent = wire::send(&producer, &name, parcel).await;
+            waiting.push(sent.map_err(|error| self.not_published(&producer, to, error))?);
         }
         for delivery in waiting {
             let delivered = delivery.await.map_err(|_| Error::Closed("the producer"))?;
-            delivered.map_err(|(error, _)| unreachable(&self.brokers, error))?;
+            delivered.map_err(|(error, _)| self.not_published(&producer, to, error))?;
         }
         Ok(())
+    }
+
+    fn producer(&self) -> MutexGuard<'_, FutureProducer> {
+        self.producer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What it means that something was not published, so that trying again may help where it says so.
+    fn not_published(&self, used: &FutureProducer, to: &Address, error: KafkaError) -> Error {
+        use RDKafkaErrorCode::{UnknownPartition, UnknownTopic, UnknownTopicOrPartition};
+        let code = error.rdkafka_error_code();
+        if matches!(code, Some(UnknownTopic | UnknownPartition | UnknownTopicOrPartition)) {
+            let (name, later) = (to.name(), later(to.name()));
+            self.known().retain(|known| *known != name && *known != later); // deleted: made again
+        }
+        if used.client().fatal_error().is_some() {
+            tracing::warn!(%error, "the producer is broken: another takes its place");
+            let mut producer = self.producer();
+            let same = producer.client().native_ptr() == used.client().native_ptr();
+            if let Ok(new) = self::producer(&self.brokers)
+                && same
+            {
+                *producer = new;
+            }
+        }
+        failed(&self.brokers, || format!("publishing to {to}"), error)
     }
 
     async fn begin(&self, to: &Subscription) -> Result<RawFeed> {
@@ -135,7 +159,7 @@ impl Kafka {
         let place = look::Place { brokers, topic, group: group.to_owned() };
         let told = tokio::task::spawn_blocking(move || ask(&place)).await;
         let told = told.map_err(|_| Error::Closed("the runtime"))?;
-        told.map_err(|error| unreachable(&self.brokers, error))
+        told.map_err(|error| failed(&self.brokers, || format!("looking at {at}"), error))
     }
 }
 
@@ -179,7 +203,7 @@ impl Transport for Kafka {
 
     fn close(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
-            let producer = self.producer.clone();
+            let producer = self.producer().clone();
             let flushed = tokio::task::spawn_blocking(move || producer.flush(ANSWER_MAX)).await;
             flushed
                 .map_err(|_| Error::Closed("the runtime"))?
@@ -199,6 +223,64 @@ fn config(brokers: &str) -> ClientConfig {
     config.set("bootstrap.servers", brokers).set("client.id", "ottla");
     config.set("allow.auto.create.topics", "false");
     config
+}
+
+fn producer(brokers: &str) -> Result<FutureProducer> {
+    let made = config(brokers)
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        .set("partitioner", "murmur2_random") // as Kafka's own clients
+        .set("linger.ms", "0")
+        .create();
+    made.map_err(|error| Error::refused("setting up librdkafka", error))
+}
+
+/// What was refused for good as such; everything else as a broker that may answer later.
+fn failed(brokers: &str, doing: impl FnOnce() -> String, error: KafkaError) -> Error {
+    match error.rdkafka_error_code() {
+        Some(code) if is_permanent(code) => Error::refused(doing(), error),
+        _ => unreachable(brokers, error),
+    }
+}
+
+/// Whether the same again gets the same answer, whoever leads the partition.
+const fn is_permanent(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        code,
+        Code::MessageSizeTooLarge
+            | Code::MessageBatchTooLarge
+            | Code::InvalidMessageSize
+            | Code::InvalidTopic
+            | Code::InvalidGroupId
+            | Code::InvalidTimestamp
+            | Code::InvalidRecord
+            | Code::InvalidRequiredAcks
+            | Code::PolicyViolation
+            | Code::TopicAuthorizationFailed
+            | Code::GroupAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
+            | Code::UnsupportedVersion
+            | Code::UnsupportedForMessageFormat
+            | Code::UnsupportedCompressionType
+            | Code::GroupMaxSizeReached
+            | Code::InconsistentGroupProtocol
+    )
+}
+
+/// Answers of a controller that is not there yet, or no more.
+const fn is_passing(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        code,
+        Code::NotController
+            | Code::RequestTimedOut
+            | Code::OperationTimedOut
+            | Code::BrokerNotAvailable
+            | Code::BrokerTransportFailure
+            | Code::NetworkException
+            | Code::ThrottlingQuotaExceeded
+    )
 }
 
 fn unreachable(brokers: &str, error: KafkaError) -> Error {
@@ -226,3 +308,6 @@ const DUE: &str = "ottla-due";
 /// Partitions for delayed messages.
 const LATER_PARTITIONS: i32 = 1;
 const ANSWER_MAX: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests;

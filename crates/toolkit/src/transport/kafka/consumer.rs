@@ -8,12 +8,12 @@ use std::time::Duration;
 use rdkafka::Message;
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::{ANSWER_MAX, config, now_ms, unreachable, wire};
+use super::{ANSWER_MAX, config, failed, is_permanent, now_ms, unreachable, wire};
 use crate::envelope::Envelope;
 use crate::error::{Error, Result};
 use crate::mint::Mint;
@@ -38,7 +38,9 @@ pub(super) fn begin(
     let name = group.clone().unwrap_or_else(|| format!("ottla-{}", Mint::system().id()));
     let consumer: BaseConsumer<Context> = config(brokers)
         .set("group.id", name)
-        .set("enable.auto.commit", "false")
+        .set("enable.auto.commit", if group.is_some() { "true" } else { "false" })
+        .set("enable.auto.offset.store", "false") // but what was settled
+        .set("auto.commit.interval.ms", COMMIT_EVERY.as_millis().to_string())
         .set("auto.offset.reset", "earliest")
         .set("partition.assignment.strategy", "cooperative-sticky")
         .set("fetch.wait.max.ms", "100")
@@ -58,6 +60,7 @@ pub(super) fn begin(
         later: BTreeMap::new(),
         held_back: false,
         stopped: false,
+        broken: None,
         commit_at: Instant::now(),
     };
     let started = std::thread::Builder::new().name("ottla-kafka".to_owned()).spawn(|| reader.run());
@@ -160,11 +163,18 @@ impl ConsumerContext for Context {
         if !self.shared.state().closing {
             self.wait_for(&lanes);
         }
-        if let Err(error) = commit(consumer, &self.shared, &self.names, &lanes, CommitMode::Sync) {
-            tracing::warn!(%error, "positions were not committed before partitions went");
-        }
+        drop(commit(consumer, &self.shared, &self.names, &lanes)); // else delivered again
         let mut state = self.shared.state();
         lanes.iter().for_each(|lane| drop(state.lanes.remove(lane)));
+    }
+
+    /// What librdkafka commits now and then; what was not taken down, it commits again the next time.
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        if let Err(error) = result
+            && error.rdkafka_error_code() != Some(RDKafkaErrorCode::NoOffset)
+        {
+            tracing::warn!(%error, "positions were not committed: tried again");
+        }
     }
 }
 
@@ -189,36 +199,40 @@ impl Context {
     }
 }
 
-/// Commits how far these lanes are settled.
+/// How far these lanes are settled.
+fn positions(
+    shared: &Shared,
+    names: &Names,
+    lanes: &[Lane],
+    position: impl Fn(&mut Tracker) -> Option<u64>,
+) -> KafkaResult<TopicPartitionList> {
+    let mut positions = TopicPartitionList::new();
+    let mut state = shared.state();
+    for lane in lanes {
+        let Some(reading) = state.lanes.get_mut(lane) else { continue };
+        let Some(position) = position(&mut reading.tracker) else { continue };
+        let (topic, partition) = names.place(*lane);
+        let offset = Offset::Offset(i64::try_from(position).unwrap_or(i64::MAX));
+        positions.add_partition_offset(topic, partition, offset)?;
+    }
+    Ok(positions)
+}
+
+/// Commits how far these lanes are settled, and waits for it.
 fn commit<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     shared: &Shared,
     names: &Names,
     lanes: &[Lane],
-    mode: CommitMode,
-) -> std::result::Result<(), KafkaError> {
-    let mut positions = TopicPartitionList::new();
-    {
-        let mut state = shared.state();
-        for lane in lanes {
-            let Some(reading) = state.lanes.get_mut(lane) else { continue };
-            let Some(position) = reading.tracker.take_commit() else { continue };
-            let (topic, partition) = names.place(*lane);
-            let offset = Offset::Offset(i64::try_from(position).unwrap_or(i64::MAX));
-            positions.add_partition_offset(topic, partition, offset)?;
-        }
-    }
+) -> KafkaResult<()> {
+    // All of it: of what is committed now and then nobody knows yet whether it was taken down.
+    let positions = positions(shared, names, lanes, |tracker| Some(tracker.watermark()))?;
     if positions.count() == 0 {
         return Ok(());
     }
-    let committed = consumer.commit(&positions, mode);
-    if committed.is_err() {
-        let mut state = shared.state();
-        lanes.iter().for_each(|lane| {
-            if let Some(reading) = state.lanes.get_mut(lane) {
-                reading.tracker.commit_failed();
-            }
-        });
+    let committed = consumer.commit(&positions, CommitMode::Sync);
+    if let Err(error) = &committed {
+        tracing::warn!(%error, "positions were not committed");
     }
     committed
 }
@@ -238,13 +252,16 @@ struct Reader {
     later: BTreeMap<(u64, Lane, u64), ()>,
     held_back: bool,
     stopped: bool,
+    /// Why it ends, until the feed was told.
+    broken: Option<Error>,
     commit_at: Instant,
 }
 
 impl Reader {
     fn run(mut self) {
         if let Err(error) = self.subscribe() {
-            drop(self.out.try_send(Err(unreachable(&self.brokers, error))));
+            let doing = || format!("reading {}", self.names.topic);
+            drop(self.out.try_send(Err(failed(&self.brokers, doing, error))));
             return;
         }
         loop {
@@ -260,6 +277,9 @@ impl Reader {
                 Err(mpsc::error::TryRecvError::Disconnected) => return drop(self.leave()),
                 Err(mpsc::error::TryRecvError::Empty) => {}
             }
+            if self.has_told_why() {
+                return drop(self.leave());
+            }
             self.hand_out_again();
             self.hold_back();
             self.announce_live();
@@ -271,11 +291,32 @@ impl Reader {
                     drop(record);
                     self.take(lane, offset, envelope, due);
                 }
-                Some(Err(error)) => tracing::warn!(%error, "librdkafka says"), // it tries again by itself
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "librdkafka says"); // it tries again by itself, mostly
+                    self.broken = self.broken.take().or_else(|| self.for_good(error));
+                }
                 None => {}
             }
             self.commit_now_and_then();
         }
+    }
+
+    /// What trying again cannot help: whoever reads must know it, or would wait for ever.
+    fn for_good(&self, error: KafkaError) -> Option<Error> {
+        let fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
+        let permanent = error.rdkafka_error_code().is_some_and(is_permanent);
+        (fatal || permanent)
+            .then(|| Error::refused(format!("reading {}", self.names.topic), error))
+    }
+
+    /// Whether the feed knows that it ends, and why.
+    fn has_told_why(&mut self) -> bool {
+        let Some(error) = self.broken.take() else { return false };
+        match self.out.try_send(Err(error)) {
+            Err(mpsc::error::TrySendError::Full(error)) => self.broken = error.err(),
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => return true,
+        }
+        false
     }
 
     fn subscribe(&mut self) -> std::result::Result<(), KafkaError> {
@@ -392,22 +433,29 @@ impl Reader {
             return;
         }
         self.commit_at = Instant::now() + COMMIT_EVERY;
-        drop(self.commit(CommitMode::Async)); // tried again soon
+        let moved = positions(&self.shared, &self.names, &self.lanes(), Tracker::take_commit);
+        let stored = moved.and_then(|moved| match moved.count() {
+            0 => Ok(()),
+            _ => self.consumer.store_offsets(&moved),
+        });
+        if let Err(error) = stored {
+            tracing::debug!(%error, "positions of partitions that are about to go");
+            let mut state = self.shared.state();
+            state.lanes.values_mut().for_each(|reading| reading.tracker.commit_failed());
+        }
     }
 
-    fn commit(&self, mode: CommitMode) -> std::result::Result<(), KafkaError> {
-        let lanes: Vec<Lane> = self.shared.state().lanes.keys().copied().collect();
-        let committed = commit(&self.consumer, &self.shared, &self.names, &lanes, mode);
-        if let Err(error) = &committed {
-            tracing::warn!(%error, "positions were not committed");
-        }
-        committed
+    fn lanes(&self) -> Vec<Lane> {
+        self.shared.state().lanes.keys().copied().collect()
     }
 
     /// `Err`: what was settled last will be delivered again.
     fn leave(self) -> Result<()> {
         self.shared.state().closing = true;
-        let committed = if self.grouped { self.commit(CommitMode::Sync) } else { Ok(()) };
+        let committed = match self.grouped {
+            true => commit(&self.consumer, &self.shared, &self.names, &self.lanes()),
+            false => Ok(()),
+        };
         self.shared.state().lanes.clear(); // what is settled later changes nothing
         drop(self.consumer); // leaves the group
         committed.map_err(|error| unreachable(&self.brokers, error))
@@ -420,6 +468,7 @@ const LATER: u32 = 1 << 24;
 const LATER_MAX: usize = 10_000;
 /// How often settlements and orders are looked at while nothing arrives.
 const POLL: Duration = Duration::from_millis(10);
-const COMMIT_EVERY: Duration = Duration::from_millis(200);
+/// How often positions are told to librdkafka, and by it to the broker.
+const COMMIT_EVERY: Duration = Duration::from_millis(100);
 /// How long a consumer may take to let partitions go.
 const REVOKE_MAX: Duration = Duration::from_secs(30);
