@@ -187,7 +187,11 @@ async fn looking_for_dead_letters_where_there_are_none_makes_no_place_for_them()
     let dead = DeadLetters::new(&connection, "queue:orders", "ship");
     assert!(dead.look(10).await.unwrap().is_empty());
     assert_eq!(dead.redrive(10).await.unwrap(), 0);
-    assert_eq!(frail.asked.load(Ordering::Relaxed), 0, "nobody subscribed, which would make the queue");
+    assert_eq!(
+        frail.asked.load(Ordering::Relaxed),
+        0,
+        "nobody subscribed, which would make the queue"
+    );
 }
 
 /// A newcomer that knows nothing of the keys that others parked, while an operator looks at the letters.

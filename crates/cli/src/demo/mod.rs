@@ -38,9 +38,10 @@ use crate::exit::Failure;
 const ORDERS: u64 = 60;
 /// How long the services may take: on Apache Kafka a group forms for three seconds, and there are twenty.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// The order that shipping stumbles over: the first, which finds a cup.
+/// The order that shipping stumbles over. It is for the only vase: of cups others may take the last.
 const POISON: u64 = 0;
 const CUPS: i64 = 40;
+const VASES: i64 = 1;
 const CUSTOMERS: [(&str, i64); 3] = [("ada", 100_000), ("bob", 5_000), (services::NOWHERE, 900)];
 
 pub(crate) fn command() -> Command {
@@ -107,7 +108,8 @@ impl System {
         )
         .await?;
         let mut tx = inventory.begin().await?;
-        tx.exec("INSERT INTO stock VALUES ('cup', $1)", &params![CUPS]).await?;
+        let fill = "INSERT INTO stock VALUES ('cup', $1), ('vase', $2)";
+        tx.exec(fill, &params![CUPS, VASES]).await?;
         tx.commit().await?;
         let money = database("").await?;
         let accounts = Commands::<Account>::new(EventStore::open(&money).await?);
@@ -192,19 +194,21 @@ impl System {
     async fn place_orders(&self) -> Result<(), Error> {
         let prices = View::<Price>::of("prices").newest_by(|price| price.revision);
         let prices = prices.open(&self.broker).await?;
-        let price = Price { item: "cup".to_owned(), cents: 900, revision: 1 };
-        self.broker.publish("prices", &price).await?; // by the catalogue service
-        prices.wait_for("cup", PATIENCE, |_| true).await?;
+        for item in ["cup", "vase"] {
+            let price = Price { item: item.to_owned(), cents: 900, revision: 1 };
+            self.broker.publish("prices", &price).await?; // by the catalogue service
+            prices.wait_for(item, PATIENCE, |_| true).await?;
+        }
         for number in 0..ORDERS {
-            let customer = match number {
-                POISON => services::NOWHERE,
-                _ if number % 3 == 0 => "ada",
-                _ => "bob", // who cannot pay for all of it
+            let (customer, item) = match number {
+                POISON => (services::NOWHERE, "vase"),
+                _ if number % 3 == 0 => ("ada", "cup"),
+                _ => ("bob", "cup"), // who cannot pay for all of it
             };
             let order = format!("order-{}-{number}", self.run);
-            orders::place((&self.shop.0, &self.shop.1), &prices, (&order, customer, "cup")).await?;
+            orders::place((&self.shop.0, &self.shop.1), &prices, (&order, customer, item)).await?;
         }
-        say(&format!("{ORDERS} orders placed; {CUPS} cups on the shelf"));
+        say(&format!("{ORDERS} orders placed; {CUPS} cups and {VASES} vase on the shelf"));
         Ok(())
     }
 
@@ -246,13 +250,13 @@ impl System {
             left + confirmed_cents,
             given,
         )?;
-        let rows = self.inventory.query("SELECT n FROM stock WHERE item = 'cup'", &[]).await?;
+        let rows = self.inventory.query("SELECT sum(n) FROM stock", &[]).await?;
         let on_shelf: i64 = rows.first().map_or(Ok(-1), |row| row.get(0))?;
         let sold = i64::try_from(confirmed).unwrap_or(i64::MAX);
         same(
             "stock: what is on the shelf and what was sold is what there was",
             on_shelf + sold,
-            CUPS,
+            CUPS + VASES,
         )?;
         let mails = self.mails.confirmed.load(Ordering::Relaxed);
         same("mails: one for each order that was confirmed", mails, confirmed)?;

@@ -50,7 +50,13 @@ impl Amqp {
         })
     }
 
+    /// What a failure means: a refusal that will not change, or a connection that can be made again.
     fn lost(&self, error: lapin::Error) -> Error {
+        if let ErrorKind::ProtocolError(told) = error.kind()
+            && PERMANENT.contains(&told.get_id())
+        {
+            return Error::refused(format!("what was asked of {}", self.line), error);
+        }
         Error::Unreachable {
             address: self.line.clone(),
             source: error.into(),
@@ -126,6 +132,13 @@ impl Amqp {
     }
 
     async fn publish_all(&self, to: &Address, batch: Vec<Parcel>) -> Result<()> {
+        if batch.iter().any(|parcel| parcel.delay.is_some_and(|delay| delay > DELAY_MAX)) {
+            return Err(Error::Unsupported {
+                what: format!("a delay of more than 49 days on the way to {to}"),
+                hint: "AMQP's queues count it in 32 bits of milliseconds: keep it in a database"
+                    .to_owned(),
+            });
+        }
         let channel = self.publishing().await?;
         if !self.known().contains(&to.to_string()) {
             match to {
@@ -156,15 +169,22 @@ impl Amqp {
             match confirm.await.map_err(|error| self.lost(error))? {
                 Confirmation::Ack(None) => {}
                 Confirmation::Ack(Some(_)) => {
-                    return Err(Error::refused(
-                        format!("publishing to {to}"),
-                        "the queue was deleted",
-                    ));
+                    self.known().remove(&to.to_string()); // made again the next time
+                    return Err(self.not_taken(to, "the queue was deleted"));
                 }
-                _ => return Err(Error::refused(format!("publishing to {to}"), "basic.nack")),
+                _ => return Err(self.not_taken(to, "basic.nack")),
             }
         }
         Ok(())
+    }
+
+    /// A queue that is full, or without its leader, may take it later.
+    fn not_taken(&self, to: &Address, why: &str) -> Error {
+        Error::Unreachable {
+            address: self.line.clone(),
+            source: format!("{to} did not take a message: {why}").into(),
+            hint: "Is the queue at its limit, or the broker out of memory or disk?".to_owned(),
+        }
     }
 
     async fn begin(&self, to: &Subscription) -> Result<RawFeed> {
@@ -297,7 +317,7 @@ fn shown(line: &str) -> &str {
 fn rung(delay: Duration) -> u32 {
     let ms = u32::try_from(delay.as_millis()).unwrap_or(u32::MAX).max(4);
     let step = 1 << (ms.ilog2() - 2);
-    ms.div_ceil(step).saturating_mul(step)
+    ms.div_ceil(step).saturating_mul(step).min(DELAY_MAX_MS)
 }
 
 fn durable() -> QueueDeclareOptions {
@@ -317,6 +337,12 @@ const NOT_FOUND: u16 = 404;
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// How long a queue for delays outlives its last message.
 const DELAY_KEPT_MS: i64 = 60_000;
+/// The longest delay: a queue's lifetime, which outlasts it, is a number of milliseconds below 2^32.
+const DELAY_MAX_MS: u32 = u32::MAX - 60_000;
+const DELAY_MAX: Duration = Duration::from_millis(DELAY_MAX_MS as u64);
+/// Reply codes that the same again gets again: a body that is too large, no such virtual host, no permission, a queue
+/// that is declared otherwise, what is not allowed, what is not there at all.
+const PERMANENT: [u16; 6] = [311, 402, 403, 406, 530, 540];
 
 #[cfg(test)]
 mod tests {
@@ -327,6 +353,16 @@ mod tests {
         for ms in (0..5_000).chain([86_400_000, 100_000_000]) {
             let rung = u64::from(rung(Duration::from_millis(ms)));
             assert!(rung >= ms && rung <= ms + ms / 4 + 4, "{ms} became {rung}");
+        }
+    }
+
+    #[test]
+    fn the_longest_delay_fits_a_queue_that_outlasts_it() {
+        for short in [0, 1, 1_000_000_000] {
+            let ms = DELAY_MAX_MS - short;
+            let rung = rung(Duration::from_millis(ms.into()));
+            assert!(rung >= ms, "{ms} became {rung}");
+            assert!(i64::from(rung) + DELAY_KEPT_MS <= u32::MAX.into(), "{ms} became {rung}");
         }
     }
 }

@@ -13,8 +13,9 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::producer::{FutureProducer, Producer};
+use tokio::time::Instant;
 
 use super::{BoxFuture, Caps, Parcel, RawFeed, Subscription, Transport};
 use crate::address::Address;
@@ -183,9 +184,7 @@ impl Transport for Kafka {
     }
 
     fn depth<'a>(&'a self, at: &'a Address, group: &'a str) -> BoxFuture<'a, Result<u64>> {
-        Box::pin(async move {
-            self.asked(at, group, look::depth).await
-        })
+        Box::pin(async move { self.asked(at, group, look::depth).await })
     }
 
     fn look<'a>(
@@ -283,6 +282,29 @@ const fn is_passing(code: RDKafkaErrorCode) -> bool {
     )
 }
 
+/// Asks again while a partition that was just made has no leader yet, or its leader does not know it.
+fn patiently<T>(mut ask: impl FnMut() -> KafkaResult<T>) -> KafkaResult<T> {
+    use RDKafkaErrorCode as Code;
+    let deadline = Instant::now() + ANSWER_MAX;
+    loop {
+        let told = ask();
+        let code = told.as_ref().err().and_then(KafkaError::rdkafka_error_code);
+        let passing = matches!(
+            code,
+            Some(
+                Code::NotLeaderForPartition
+                    | Code::LeaderNotAvailable
+                    | Code::UnknownTopicOrPartition
+                    | Code::UnknownPartition
+            )
+        );
+        if !passing || Instant::now() > deadline {
+            return told;
+        }
+        std::thread::park_timeout(AGAIN);
+    }
+}
+
 fn unreachable(brokers: &str, error: KafkaError) -> Error {
     Error::Unreachable {
         address: format!("kafka://{brokers}"),
@@ -308,6 +330,7 @@ const DUE: &str = "ottla-due";
 /// Partitions for delayed messages.
 const LATER_PARTITIONS: i32 = 1;
 const ANSWER_MAX: Duration = Duration::from_secs(10);
+const AGAIN: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
 mod tests;

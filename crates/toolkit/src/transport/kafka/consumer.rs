@@ -13,7 +13,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::{ANSWER_MAX, config, failed, is_permanent, now_ms, unreachable, wire};
+use super::{ANSWER_MAX, config, failed, is_permanent, now_ms, patiently, unreachable, wire};
 use crate::envelope::Envelope;
 use crate::error::{Error, Result};
 use crate::mint::Mint;
@@ -305,8 +305,7 @@ impl Reader {
     fn for_good(&self, error: KafkaError) -> Option<Error> {
         let fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
         let permanent = error.rdkafka_error_code().is_some_and(is_permanent);
-        (fatal || permanent)
-            .then(|| Error::refused(format!("reading {}", self.names.topic), error))
+        (fatal || permanent).then(|| Error::refused(format!("reading {}", self.names.topic), error))
     }
 
     /// Whether the feed knows that it ends, and why.
@@ -319,21 +318,24 @@ impl Reader {
         false
     }
 
-    fn subscribe(&mut self) -> std::result::Result<(), KafkaError> {
+    fn subscribe(&mut self) -> KafkaResult<()> {
+        let topics: Vec<&str> = [Some(&self.names.topic), self.names.later.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(String::as_str)
+            .collect();
+        let mut count = 0;
+        for topic in topics.iter().rev() {
+            count = self.partitions(topic)?;
+        }
         if self.grouped {
-            let topics: Vec<&str> = [Some(&self.names.topic), self.names.later.as_ref()]
-                .into_iter()
-                .flatten()
-                .map(String::as_str)
-                .collect();
             return self.consumer.subscribe(&topics);
         }
         let topic = self.names.topic.as_str();
-        let metadata = self.consumer.fetch_metadata(Some(topic), ANSWER_MAX)?;
-        let count = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
         let (mut all, mut targets) = (TopicPartitionList::new(), BTreeMap::new());
-        for partition in 0..i32::try_from(count).unwrap_or(0) {
-            let (low, high) = self.consumer.fetch_watermarks(topic, partition, ANSWER_MAX)?;
+        for partition in 0..count {
+            let bounds = || self.consumer.fetch_watermarks(topic, partition, ANSWER_MAX);
+            let (low, high) = patiently(bounds)?;
             all.add_partition_offset(topic, partition, Offset::Beginning)?;
             if high > low {
                 targets.insert(self.names.lane(topic, partition), u64::try_from(high).unwrap_or(0));
@@ -341,6 +343,21 @@ impl Reader {
         }
         self.targets = Some(targets);
         self.consumer.assign(&all)
+    }
+
+    /// How many a topic has, at least one: a broker may learn a little later of one that was just made, and
+    /// who reads nothing of it would read nothing for ever.
+    fn partitions(&self, topic: &str) -> KafkaResult<i32> {
+        patiently(|| {
+            let metadata = self.consumer.fetch_metadata(Some(topic), ANSWER_MAX)?;
+            let found = metadata.topics().first();
+            let count = found.map_or(0, |topic| topic.partitions().len());
+            let led = found.is_some_and(|it| it.partitions().iter().all(|p| p.leader() >= 0));
+            if count == 0 || !led {
+                return Err(KafkaError::MetadataFetch(RDKafkaErrorCode::LeaderNotAvailable));
+            }
+            Ok(i32::try_from(count).unwrap_or(i32::MAX))
+        })
     }
 
     fn take(&mut self, lane: Lane, offset: u64, envelope: Envelope, due: Option<u64>) {

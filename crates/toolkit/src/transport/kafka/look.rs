@@ -2,14 +2,15 @@
 //! divided anew each time, and wait for that.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use tokio::time::Instant;
 
-use super::{ANSWER_MAX, config, wire};
+use super::{ANSWER_MAX, config, patiently, wire};
 use crate::envelope::Envelope;
 
 /// A topic, and who reads it.
@@ -45,7 +46,8 @@ impl Place {
         }
         for committed in consumer.committed_offsets(asked, ANSWER_MAX)?.elements() {
             let partition = committed.partition();
-            let (low, high) = consumer.fetch_watermarks(&self.topic, partition, ANSWER_MAX)?;
+            let bounds = || consumer.fetch_watermarks(&self.topic, partition, ANSWER_MAX);
+            let (low, high) = patiently(bounds)?;
             let position = match committed.offset() {
                 Offset::Offset(offset) => offset.max(low),
                 _ => low,

@@ -114,3 +114,18 @@ async fn looking_takes_nothing_and_ends_where_the_log_ended() {
     let nowhere = kafka.look(&Address::queue("nowhere"), "audit", 100).await.unwrap().unwrap();
     assert!(nowhere.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_of_everything_waits_for_a_topic_that_its_broker_does_not_know_yet() {
+    let (cluster, kafka) = cluster().await;
+    publish(&kafka, 7).await.unwrap();
+    cluster.topic_error("orders", RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART).unwrap();
+    let mut feed = kafka.begin(&Subscription::all("orders")).await.unwrap();
+    let early = tokio::time::timeout(Duration::from_millis(500), feed.next()).await;
+    assert!(early.is_err(), "nobody knows yet what there is: {early:?}");
+    let moving = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION;
+    cluster.request_errors(RDKafkaApiKey::ListOffsets, &[moving; 3]);
+    cluster.topic_error("orders", RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR).unwrap();
+    let event = next(&mut feed).await.unwrap();
+    assert!(matches!(event, Event::Delivery(_)), "{event:?}");
+}
