@@ -22,7 +22,7 @@ mod waiters;
 
 pub use ottla_store::batch;
 pub use ottla_store::codec;
-pub use ottla_store::disk::{FileDisk, LookDisk};
+pub use ottla_store::disk::{self, FileDisk, LookDisk};
 pub use ottla_store::inspect;
 pub use ottla_store::records;
 pub use ottla_store::{

@@ -11,6 +11,7 @@ mod memory;
 mod release;
 mod roles;
 mod shutdown;
+mod syncs;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -30,6 +31,7 @@ use self::config::Config;
 use self::release::Release;
 use self::roles::Roles;
 use self::shutdown::Shutdown;
+use self::syncs::{Measured, Syncs};
 
 /// A broker that serves.
 #[derive(Debug)]
@@ -74,7 +76,8 @@ impl Server {
             );
         }
         let release = Arc::new(Release::default());
-        let engine = open_engine(&config, &release)?;
+        let syncs = Arc::new(Syncs::default());
+        let engine = open_engine(&config, &release, &syncs)?;
         let roles = Roles::start(&engine)?;
         release.publish(engine.durable(), &[]); // what was recovered
         let shutdown = Shutdown::default();
@@ -94,7 +97,8 @@ impl Server {
             tasks.push(tokio::spawn(amqp::listen(listener, Arc::clone(&door), shutdown.clone())));
         }
         let (engine_there, release_there) = (Arc::clone(&engine), Arc::clone(&release));
-        let door = http::Context::new(&config, engine_there, release_there, startup.listeners());
+        let listeners = startup.listeners();
+        let door = http::Context::new(&config, engine_there, release_there, syncs, listeners);
         let door = Arc::new(door);
         for listener in http {
             tasks.push(tokio::spawn(http::listen(listener, Arc::clone(&door), shutdown.clone())));
@@ -155,9 +159,14 @@ fn addresses(listeners: &[TcpListener]) -> Vec<SocketAddr> {
     listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
 }
 
-fn open_engine(config: &Config, release: &Arc<Release>) -> Result<Arc<Engine>, ServeError> {
+fn open_engine(
+    config: &Config,
+    release: &Arc<Release>,
+    syncs: &Arc<Syncs>,
+) -> Result<Arc<Engine>, ServeError> {
     let data = &config.data;
     let disk = FileDisk::open(data).map_err(|error| ServeError::disk(data, error))?;
+    let disk = Measured::new(disk, Arc::clone(syncs));
     let mut seed = [0; 8];
     #[expect(clippy::disallowed_methods, reason = "the outermost layer seeds chance")]
     getrandom::fill(&mut seed).map_err(|error| ServeError::Io {

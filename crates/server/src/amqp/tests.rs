@@ -295,7 +295,7 @@ async fn answer_at(remote: &str, mechanism: &'static str, enough: &str) -> Strin
     ));
     let config = Config { data: data.clone(), ..Config::default() };
     let release = std::sync::Arc::new(crate::release::Release::default());
-    let engine = crate::open_engine(&config, &release).unwrap();
+    let engine = crate::open_engine(&config, &release, &Default::default()).unwrap();
     let context = std::sync::Arc::new(super::Context::new(&config, engine, release));
     let (mut client, server) = tokio::io::duplex(64 << 10);
     let shutdown = crate::shutdown::Shutdown::default();
@@ -424,7 +424,7 @@ impl Door {
         let data = std::env::temp_dir().join(format!("ottla-amqp-{}-{story}", std::process::id()));
         let config = Config { data: data.clone(), ..Config::default() };
         let release = std::sync::Arc::new(crate::release::Release::default());
-        let engine = crate::open_engine(&config, &release).unwrap();
+        let engine = crate::open_engine(&config, &release, &Default::default()).unwrap();
         let mut context = super::Context::new(&config, engine, release);
         context.lobby = std::sync::Arc::new(super::Lobby::new(waiting_max));
         let mut settings = (*context.settings).clone();

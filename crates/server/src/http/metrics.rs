@@ -38,6 +38,8 @@ pub(super) fn reply(context: &Context, each: bool) -> Reply {
             format_args!("# HELP {name} {about}\n# TYPE {name} gauge\n{name} {value}\n"),
         );
     }
+    let about = "Seconds that syncs of the log took";
+    text.push_str(&context.syncs.text("ottla_log_sync_seconds", about));
     if each {
         for view in context.broker().queue_views(None) {
             let (queue, vhost) = (escaped(&view.name), escaped(&view.vhost));

@@ -45,6 +45,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::config::Config;
 use crate::release::Release;
 use crate::shutdown::{Shutdown, Stopping};
+use crate::syncs::Syncs;
 
 use self::ask::Ask;
 use self::problem::{Problem, Reply};
@@ -54,6 +55,7 @@ use self::problem::{Problem, Reply};
 pub(crate) struct Context {
     engine: Arc<Engine>,
     release: Arc<Release>,
+    syncs: Arc<Syncs>,
     /// Version that RabbitMQ's tools are told.
     version: String,
     /// Every address the node listens on: protocol, address.
@@ -67,11 +69,13 @@ impl Context {
         config: &Config,
         engine: Arc<Engine>,
         release: Arc<Release>,
+        syncs: Arc<Syncs>,
         listeners: Vec<(&'static str, SocketAddr)>,
     ) -> Self {
         Self {
             engine,
             release,
+            syncs,
             version: config.amqp_version.clone(),
             listeners,
             work: Semaphore::new(WORK_MAX),
