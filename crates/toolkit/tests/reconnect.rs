@@ -24,6 +24,8 @@ struct Paid {
     number: u32,
 }
 
+const IN_FLIGHT: u32 = 32;
+
 /// How often each message was handled.
 type Handled = Arc<Mutex<BTreeMap<u32, u32>>>;
 
@@ -103,13 +105,14 @@ async fn settled(connection: &Connection) {
     .await;
 }
 
-async fn goes_on(name: &str, line: impl Fn([u16; 2]) -> String) {
+/// `unconfirmed`: how many of the messages that were acknowledged last may come again.
+async fn goes_on(name: &str, unconfirmed: usize, line: impl Fn([u16; 2]) -> String) {
     let Ok(binary) = std::env::var("RECONNECT_BINARY") else { return };
     let mut broker = Broker::new(name);
     broker.start(&binary).await;
     let connection = Connection::open(&line(broker.ports)).await.unwrap();
     let handled = Handled::default();
-    let policy = Policy::default().in_flight(32);
+    let policy = Policy::default().in_flight(IN_FLIGHT);
     let service = Service::new("audit", &connection)
         .state(Arc::clone(&handled))
         .on_with("orders", policy, count);
@@ -139,18 +142,22 @@ async fn goes_on(name: &str, line: impl Fn([u16; 2]) -> String) {
     running.await.unwrap().unwrap();
     let handled = handled.lock().unwrap();
     let twice = |from, to| handled.range(from..to).filter(|(_, times)| **times > 1).count();
-    assert_eq!(twice(0, 100), 0, "what was settled before the first kill came again: {handled:?}");
+    let again = twice(0, 100);
+    assert!(again <= unconfirmed, "what was settled before the first kill came again: {handled:?}");
     assert!(twice(100, 400) < 300, "not everything comes twice");
 }
 
 #[cfg(feature = "kafka")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_kafka_a_service_goes_on_when_its_broker_comes_back() {
-    goes_on("kafka", |[kafka, _]| format!("kafka://127.0.0.1:{kafka}")).await;
+    goes_on("kafka", 0, |[kafka, _]| format!("kafka://127.0.0.1:{kafka}")).await;
 }
 
 #[cfg(feature = "amqp")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_amqp_a_service_goes_on_when_its_broker_comes_back() {
-    goes_on("amqp", |[_, amqp]| format!("amqp://guest:guest@127.0.0.1:{amqp}/%2f")).await;
+    // Nobody confirms an acknowledgement, and a queue's depth does not count what is with its consumers.
+    let unconfirmed = usize::try_from(IN_FLIGHT).unwrap();
+    goes_on("amqp", unconfirmed, |[_, amqp]| format!("amqp://guest:guest@127.0.0.1:{amqp}/%2f"))
+        .await;
 }
