@@ -201,7 +201,7 @@ impl Transactions {
         if contained { Ok(()) } else { Err(AddError::NotInTransaction) }
     }
 
-    /// The earliest time at which [`tick`](Self::tick) has something to do.
+    /// The earliest time at which a transaction is [`due`](Self::due).
     #[must_use]
     pub fn deadline(&self) -> Option<Monotonic> {
         self.due.first().map(|(at, _)| *at)
