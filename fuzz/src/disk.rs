@@ -120,4 +120,8 @@ impl DiskFile for MemFile {
         self.0.lock().unwrap().resize(len as usize, 0);
         Ok(())
     }
+
+    fn allocate(&self, len: u64) -> io::Result<bool> {
+        self.set_len(len).map(|()| true)
+    }
 }
